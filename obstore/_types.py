@@ -1,0 +1,270 @@
+"""Types shared by all rooms: the public value types, and the contract between operations and stores."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
+
+if sys.version_info >= (3, 12):
+    from collections.abc import Buffer
+else:
+
+    class Buffer(Protocol):
+        """Any object that exports the buffer protocol (PEP 688)."""
+
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+if TYPE_CHECKING:
+    from obstore._effects import Op
+
+__all__ = [
+    "Attribute",
+    "Attributes",
+    "Buffer",
+    "GetOptions",
+    "ListResult",
+    "ObjectMeta",
+    "OffsetRange",
+    "PutMode",
+    "PutResult",
+    "RawKey",
+    "SuffixRange",
+    "UpdateVersion",
+]
+
+Attribute: TypeAlias = (
+    Literal[
+        "Content-Disposition",
+        "Content-Encoding",
+        "Content-Language",
+        "Content-Type",
+        "Cache-Control",
+        "Storage-Class",
+    ]
+    | str
+)
+Attributes: TypeAlias = dict[Attribute, str]
+
+
+class RawKey(str):
+    """An object key sent exactly as it is: no slash is stripped, nothing is normalised or refused.
+
+    Listings return a ``RawKey`` where the plain string would name another object (``dir/``, ``a//b`` ...).
+    """
+
+    __slots__ = ()
+
+
+class ObjectMeta(TypedDict):
+    """What is known of one object."""
+
+    path: str
+    last_modified: datetime
+    size: int
+    e_tag: str | None
+    version: str | None
+
+
+class PutResult(TypedDict):
+    """What the store said of an object just written."""
+
+    e_tag: str | None
+    version: str | None
+
+
+class UpdateVersion(TypedDict, total=False):
+    """The version that ``put(mode=...)`` expects to replace."""
+
+    e_tag: str | None
+    version: str | None
+
+
+PutMode: TypeAlias = Literal["create", "overwrite"] | UpdateVersion
+
+
+class OffsetRange(TypedDict):
+    """From ``offset`` to the end."""
+
+    offset: int
+
+
+class SuffixRange(TypedDict):
+    """The last ``suffix`` bytes."""
+
+    suffix: int
+
+
+class GetOptions(TypedDict, total=False):
+    """Options of ``get``."""
+
+    if_match: str | None
+    if_none_match: str | None
+    if_unmodified_since: datetime | None
+    if_modified_since: datetime | None
+    range: tuple[int, int] | Sequence[int] | OffsetRange | SuffixRange | None
+    version: str | None
+    head: bool
+
+
+class ListResult(TypedDict):
+    """One level of a listing."""
+
+    common_prefixes: list[str]
+    objects: Any
+
+
+# ---- the contract between _ops and the stores behind it -------------------------------------------------
+
+
+class Range:
+    """A normalised byte range: exactly one of the three forms.
+
+    ``start``/``end`` (end exclusive), ``start`` with ``end is None``, or ``suffix``.
+    """
+
+    __slots__ = ("end", "start", "suffix")
+
+    def __init__(self, start: int | None = None, end: int | None = None, suffix: int | None = None) -> None:
+        self.start = start
+        self.end = end
+        self.suffix = suffix
+
+
+class GetSpec:
+    """`GetOptions`, checked and normalised; datetimes aware, in UTC."""
+
+    __slots__ = ("head", "if_match", "if_modified_since", "if_none_match", "if_unmodified_since", "range", "version")
+
+    def __init__(
+        self,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        if_modified_since: datetime | None = None,
+        if_unmodified_since: datetime | None = None,
+        range: Range | None = None,  # noqa: A002 - the published name
+        version: str | None = None,
+        head: bool = False,
+    ) -> None:
+        self.if_match = if_match
+        self.if_none_match = if_none_match
+        self.if_modified_since = if_modified_since
+        self.if_unmodified_since = if_unmodified_since
+        self.range = range
+        self.version = version
+        self.head = head
+
+
+class PutSpec:
+    """Options of a put, checked.
+
+    Attributes:
+        mode: ``"overwrite"``, ``"create"`` or ``"update"``.
+        e_tag, version: the version to replace; only with ``"update"``.
+        attributes: canonical names (see ``_dialect.attributes``) to values.
+        tags: in the caller's order.
+    """
+
+    __slots__ = ("attributes", "e_tag", "mode", "tags", "version")
+
+    def __init__(
+        self,
+        *,
+        mode: Literal["overwrite", "create", "update"] = "overwrite",
+        e_tag: str | None = None,
+        version: str | None = None,
+        attributes: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        self.mode = mode
+        self.e_tag = e_tag
+        self.version = version
+        self.attributes = attributes or {}
+        self.tags = tags or {}
+
+
+class ListPage:
+    """A page of a listing: objects and common prefixes in key order, and the cursor of the next page or ``None``.
+
+    ``objects`` are `ObjectMeta` dicts with paths relative to the store; ``prefixes`` end without slash.
+    """
+
+    __slots__ = ("cursor", "objects", "prefixes")
+
+    def __init__(self, objects: list[ObjectMeta], prefixes: list[str], cursor: Any) -> None:
+        self.objects = objects
+        self.prefixes = prefixes
+        self.cursor = cursor
+
+
+class Opened(Protocol):
+    """An object opened by ``Backend.get``: its head is known, its body not yet read."""
+
+    meta: ObjectMeta
+    range: tuple[int, int]
+    attributes: dict[str, str]
+    timing: Any  # of the attempt that answered, or None
+
+    def collect(self) -> Op[Any]:
+        """The whole body as ``Bytes``."""
+
+    def read(self, size: int) -> Op[Any]:
+        """At least ``size`` bytes (``bytes``), fewer only at the end, empty after it; ``size=0``: what is there, at least one byte."""
+
+    def close(self) -> None:
+        """Give up the rest; frees the connection. Callable from any thread, more than once."""
+
+
+class Upload(Protocol):
+    """A multipart upload under way. Parts may be sent concurrently; ``finish`` and ``abort`` end it."""
+
+    max_parts: int | None
+    min_part_bytes: int
+
+    def part(self, number: int, body: Sequence[Buffer]) -> Op[None]:
+        """Send part ``number`` (from 1). All parts but the last have one size."""
+
+    def finish(self) -> Op[PutResult]:
+        """Make the object."""
+
+    def abort(self) -> Op[None]:
+        """Leave nothing behind."""
+
+
+class Backend(Protocol):
+    """What a store is to the operations in ``_ops``; all methods take normalised keys.
+
+    Methods that return an ``Op`` are generators over ``obstore._effects``.
+    """
+
+    name: str  # as messages have it: S3, LocalFileSystem, InMemory ...
+    missing_is_error: bool  # whether deleting a missing key fails by default
+    delete_batch: int  # keys per delete request
+    delete_concurrency: int  # delete requests in flight
+
+    def parse_key(self, path: str, argument: str) -> str:
+        """Normalise a path argument or raise TypeError/ValueError naming ``argument``."""
+
+    def get(self, key: str, spec: GetSpec) -> Op[Opened]: ...
+
+    def get_range(self, key: str, start: int, end: int, into: Any) -> Op[Any]:
+        """Bytes ``start`` to ``end`` (exclusive, clipped at the object's end) as ``Bytes``; or written to ``into``, then their number."""
+
+    def head(self, key: str, version: str | None) -> Op[ObjectMeta]: ...
+
+    def put(self, key: str, body: Sequence[Buffer], spec: PutSpec) -> Op[PutResult]: ...
+
+    def start_upload(self, key: str, spec: PutSpec) -> Op[Upload]: ...
+
+    def list_page(self, prefix: str, offset: str | None, *, delimiter: bool, cursor: Any) -> Op[ListPage]:
+        """``prefix`` is a raw string prefix (segment semantics are the caller's: it appends the slash)."""
+
+    def delete(self, keys: Sequence[str]) -> Op[list[Exception | None]]:
+        """Delete up to ``delete_batch`` keys; one outcome per key. A missing key is ``NotFoundError`` where the service says so."""
+
+    def copy(self, from_: str, to: str, *, overwrite: bool) -> Op[None]: ...
+
+    def rename(self, from_: str, to: str, *, overwrite: bool) -> Op[None]: ...

@@ -1,0 +1,66 @@
+"""Build of the compiled rooms; everything declarative is in pyproject.toml.
+
+Switches (environment):
+    OBSTORE_DEBUG=1             asserts and live-object counters, no optimisation
+    OBSTORE_SANITIZE=LIST       compiler's -fsanitize list, e.g. "address,undefined" or "thread"
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+ROOT = Path(__file__).parent
+DEBUG = os.environ.get("OBSTORE_DEBUG") == "1"
+SANITIZE = os.environ.get("OBSTORE_SANITIZE", "")
+
+compile_args = ["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"]
+link_args: list[str] = []
+macros: list[tuple[str, str | None]] = [("_GNU_SOURCE", None)]
+
+if DEBUG:
+    compile_args += ["-O0", "-g3"]
+    macros.append(("OB_DEBUG", "1"))
+else:
+    compile_args += ["-O2", "-g1"]
+if SANITIZE:
+    compile_args += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
+    link_args.append(f"-fsanitize={SANITIZE}")
+
+csrc = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.c"))
+csrc_headers = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.[hd]*"))
+
+extensions = [
+    # The only extension that compiles csrc/: linked into two, its globals would exist twice.
+    Extension(
+        "obstore._engine._core",
+        ["obstore/_engine/_core.pyx", *csrc],
+        depends=csrc_headers,
+        include_dirs=["csrc"],
+        define_macros=macros,
+        extra_compile_args=compile_args,
+        extra_link_args=[*link_args, "-pthread"],
+        libraries=["dl"],
+    ),
+    Extension(
+        "obstore._auth.sigv4",
+        ["obstore/_auth/sigv4.pyx"],
+        define_macros=macros,
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+    ),
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        compiler_directives={
+            "language_level": "3",
+            "embedsignature": True,
+            "boundscheck": False,
+            "wraparound": False,
+            "freethreading_compatible": True,
+        },
+    )
+)
