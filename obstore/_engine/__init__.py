@@ -1,0 +1,9 @@
+"""The engine room: the only one that sees C. See README.md beside this file.
+
+``_core`` is compiled; ``lifecycle`` loads libcurl at the first remote request and guards fork and interpreter exit;
+``libcurl`` finds the library.
+"""
+
+from obstore._engine._core import Bytes, Client, Listing, ListItem, Queue, Timing, Transfer, submit
+
+__all__ = ["Bytes", "Client", "ListItem", "Listing", "Queue", "Timing", "Transfer", "submit"]

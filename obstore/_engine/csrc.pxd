@@ -1,0 +1,218 @@
+# The C core as Cython sees it: the only file with `cdef extern`. Contracts are in csrc/*.h.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+
+cdef extern from "ob_body.h" nogil:
+    ctypedef struct ob_block:
+        char *data
+        size_t len
+        size_t cap
+        ob_block *next
+
+    ctypedef struct ob_iovec:
+        const char *data
+        size_t len
+
+    ob_block *ob_block_new(size_t cap)
+    ob_block *ob_block_ref(ob_block *block)
+    void ob_block_unref(ob_block *block)
+    void ob_block_trim()
+
+
+cdef extern from "ob_listxml.h" nogil:
+    ctypedef struct ob_listxml:
+        pass
+
+    ctypedef struct ob_list_entry:
+        uint32_t key_off
+        uint32_t key_len
+        uint32_t etag_off
+        uint32_t etag_len
+        uint32_t version_off
+        uint32_t version_len
+        int64_t size
+        int64_t modified_us
+
+    ctypedef struct ob_list_page:
+        const char *text
+        const ob_list_entry *entries
+        size_t n_entries
+        const ob_list_entry *prefixes
+        size_t n_prefixes
+        int truncated
+        uint32_t token_off
+        uint32_t token_len
+        uint32_t marker_off
+        uint32_t marker_len
+
+    ob_listxml *ob_listxml_new()
+    void ob_listxml_free(ob_listxml *parser)
+    int ob_listxml_feed(ob_listxml *parser, const char *data, size_t len)
+    int ob_listxml_finish(ob_listxml *parser, ob_list_page *page)
+    const char *ob_listxml_error(const ob_listxml *parser)
+    const char *ob_listxml_root(const ob_listxml *parser)
+
+
+cdef extern from "ob_crc.h" nogil:
+    uint32_t ob_crc32c(uint32_t crc, const void *data, size_t len)
+    uint64_t ob_crc64nvme(uint64_t crc, const void *data, size_t len)
+
+
+cdef extern from "ob_cq.h" nogil:
+    ctypedef struct ob_cq:
+        pass
+
+    ob_cq *ob_cq_new()
+    void ob_cq_unref(ob_cq *cq)
+    int ob_cq_fd(const ob_cq *cq)
+    int ob_cq_wait(ob_cq *cq, int timeout_ms)
+    ob_transfer *ob_cq_take(ob_cq *cq)
+    void ob_cq_close(ob_cq *cq)
+    uint32_t ob_cq_generation(const ob_cq *cq)
+
+
+cdef extern from "ob_transfer.h" nogil:
+    ctypedef struct ob_transfer:
+        pass
+
+    ctypedef struct ob_client:
+        pass
+
+    enum:
+        OB_EVENT_HEAD
+        OB_EVENT_DATA
+        OB_EVENT_END
+
+    ctypedef enum ob_kind:
+        OB_KIND_OK
+        OB_KIND_ENGINE
+
+    ctypedef struct ob_timing:
+        int64_t queue_us
+        int64_t dns_us
+        int64_t connect_us
+        int64_t tls_us
+        int64_t first_byte_us
+        int64_t total_us
+
+    ctypedef struct ob_outcome:
+        ob_kind kind
+        int curl_code
+        int oserrno
+        int status
+        int http_version
+        int reused
+        int sent
+        int slice_taken
+        int64_t announced
+        int64_t received
+        int64_t uploaded
+        ob_timing timing
+        char remote_ip[48]
+        int remote_port
+        char message[256]
+
+    ob_transfer *ob_transfer_new(ob_client *client, void *owner)
+    int ob_transfer_set_url(ob_transfer *x, const char *url, size_t len)
+    int ob_transfer_set_method(ob_transfer *x, const char *method, size_t len)
+    int ob_transfer_add_header(ob_transfer *x, const char *name, size_t name_len, const char *value, size_t value_len)
+    int ob_transfer_set_source(ob_transfer *x, const ob_iovec *parts, size_t n)
+    void ob_transfer_sink_collect(ob_transfer *x, int64_t limit)
+    void ob_transfer_sink_stream(ob_transfer *x, size_t window)
+    void ob_transfer_sink_into(ob_transfer *x, void *buffer, size_t cap)
+    void ob_transfer_sink_list(ob_transfer *x, ob_listxml *parser)
+    void ob_transfer_sink_discard(ob_transfer *x)
+    void ob_transfer_set_slice(ob_transfer *x, uint64_t start, uint64_t len)
+    ob_transfer *ob_transfer_ref(ob_transfer *x)
+    void ob_transfer_unref(ob_transfer *x)
+    void ob_transfer_cancel(ob_transfer *x)
+    void ob_transfer_retarget(ob_transfer *x, ob_cq *cq)
+    int ob_transfer_want(ob_transfer *x, uint64_t bytes)
+    void ob_transfer_collect(ob_transfer *x)
+    uint64_t ob_transfer_buffered(ob_transfer *x)
+    ob_block *ob_transfer_take(ob_transfer *x, uint64_t min)
+    ob_transfer *ob_transfer_next_taken(ob_transfer *x)
+    int ob_transfer_events(ob_transfer *x)
+    void *ob_transfer_owner(ob_transfer *x)
+    int ob_transfer_status(const ob_transfer *x)
+    const char *ob_transfer_header(const ob_transfer *x, const char *name, size_t name_len, size_t *value_len)
+    size_t ob_transfer_header_count(const ob_transfer *x)
+    void ob_transfer_header_at(const ob_transfer *x, size_t i, const char **name, size_t *name_len,
+                               const char **value, size_t *value_len)
+    const ob_outcome *ob_transfer_outcome(const ob_transfer *x)
+    ob_block *ob_transfer_body(ob_transfer *x)
+    const char *ob_kind_name(ob_kind kind)
+
+
+cdef extern from "ob_engine.h" nogil:
+    ctypedef struct ob_client_options:
+        const char *endpoint
+        const char *user_agent
+        const char *ca_file
+        const char *ca_path
+        const char *proxy
+        const char *no_proxy
+        const char *proxy_ca_file
+        int64_t connect_timeout_ms
+        int64_t timeout_ms
+        int64_t read_timeout_ms
+        int64_t idle_timeout_ms
+        int64_t dns_cache_ms
+        int64_t keep_alive_interval_ms
+        int verify
+        int http_version
+        int follow
+        int shuffle_dns
+        int insecure_http
+        int64_t max_connections
+
+    ctypedef struct ob_limits:
+        int64_t connections
+        int64_t threads
+        int64_t memory
+
+    ctypedef struct ob_stats:
+        uint64_t requests
+        uint64_t succeeded
+        uint64_t failed
+        uint64_t cancelled
+        uint64_t parked
+        uint64_t throttled
+        uint64_t bytes_in
+        uint64_t bytes_out
+        uint64_t connections_opened
+        uint64_t in_flight
+        uint64_t queued
+        uint64_t loops
+        uint64_t wakeups
+        uint64_t cq_writes
+        uint64_t live_transfers
+        uint64_t live_clients
+        uint64_t live_queues
+        uint64_t live_easies
+        uint64_t live_sockets
+        uint64_t block_bytes
+        uint64_t kept_bytes
+
+    ob_client *ob_client_new(const ob_client_options *options)
+    void ob_client_unref(ob_client *client)
+    int ob_engine_submit(ob_transfer *x, ob_cq *cq)
+    void ob_engine_set_limits(const ob_limits *limits)
+    void ob_engine_get_limits(ob_limits *limits)
+    void ob_engine_stats(ob_stats *stats)
+    ob_cq *ob_engine_orphans()
+    int ob_engine_shutdown(int timeout_ms)
+    void ob_engine_forked_child()
+    uint32_t ob_engine_generation()
+    int64_t ob_engine_endpoint_limit(const char *endpoint)
+
+
+cdef extern from "ob_curl.h" nogil:
+    int ob_curl_load(const char *path, char *err, size_t err_size)
+    int ob_curl_loaded()
+    const char *ob_curl_version()
+    const char *ob_curl_tls()
+    const char *ob_curl_description()
+    const char *ob_curl_path()
+    int ob_curl_has_http2()
+    int ob_curl_has_http3()
