@@ -173,6 +173,17 @@ class ServerProcess:
         self._leash.wait()
 
 
+def _sweep(root: Path) -> None:
+    """Remove what killed test runs left in ``root``: the directories of processes that are gone."""
+    for path in root.glob("*-*-*"):
+        try:
+            os.kill(int(path.name.split("-")[-2]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue  # not ours
+
+
 class Server:
     """Base of the real servers: a context manager with a directory of its own.
 
@@ -188,8 +199,9 @@ class Server:
     def __enter__(self) -> Self:
         root = CACHE / "run"  # not the system's temporary directory: that may be a tmpfs without user xattrs
         root.mkdir(parents=True, exist_ok=True)
+        _sweep(root)
         for attempt in range(3):
-            self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=root))
+            self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-{os.getpid()}-", dir=root))
             self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
             try:
                 self._start()
