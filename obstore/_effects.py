@@ -240,6 +240,7 @@ class AttemptFailed(Exception):  # noqa: N818 - internal signal, never reaches u
         sent: whether any byte of the request may have reached the server.
         received: body bytes that arrived in this attempt.
         timing: the attempt's timings (see ``obstore._engine``), or ``None``.
+        response: the broken transfer, where there is one: what arrived can be taken from it.
     """
 
     def __init__(self, kind: str, message: str, *, sent: bool, received: int = 0, timing: Any = None) -> None:
@@ -249,6 +250,7 @@ class AttemptFailed(Exception):  # noqa: N818 - internal signal, never reaches u
         self.sent = sent
         self.received = received
         self.timing = timing
+        self.response: Any = None
 
 
 class Cancelled(BaseException):

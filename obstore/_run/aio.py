@@ -1,0 +1,201 @@
+"""Asyncio face: operations are stepped on the running event loop, woken by the completion queue's descriptor.
+
+One runner per event loop. The loop's reader callback takes whatever completed since, so one wakeup serves any number of
+completions; an operation costs one future and no asyncio task. The runner refers to its loop weakly: engine and
+connections outlive event loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import weakref
+from typing import Any, TypeVar
+
+from obstore._effects import Await, Call, Cancelled, Op
+from obstore._engine import Queue
+from obstore._engine.lifecycle import after_fork_in_child
+from obstore._run.runner import SHIELD_SECONDS, Runner, Task, resume_posted
+
+T = TypeVar("T")
+
+
+class OperationFuture(asyncio.Future[T]):
+    """The awaitable of a started operation.
+
+    Cancelling it cancels the operation; it counts as cancelled once the operation has let go of its connection and cleaned up
+    behind itself (an upload is aborted), at the latest after a few seconds.
+    """
+
+    _task: Task | None = None
+    _cancel_asked = False
+    _cancel_message: Any = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the operation; see the class."""
+        if self.done():
+            return False
+        task = self._task
+        if task is None:
+            return super().cancel(msg)
+        if not self._cancel_asked:
+            self._cancel_asked = True
+            self._cancel_message = msg
+            self.get_loop().call_later(SHIELD_SECONDS, self._give_up)
+            task.runner.cancel(task, Cancelled())
+        return True
+
+    def _give_up(self) -> None:
+        if not self.done():
+            super().cancel(self._cancel_message)
+
+    def _settle(self, task: Task) -> None:
+        self._task = None
+        if self.done():
+            return
+        if self._cancel_asked:
+            super().cancel(self._cancel_message)
+        elif task.error is None:
+            self.set_result(task.result)
+        elif isinstance(task.error, StopIteration):
+            # A future refuses it; PEP 479 turns it into this as well.
+            error = RuntimeError("the user's code raised StopIteration")
+            error.__cause__ = task.error
+            self.set_exception(error)
+        elif isinstance(task.error, Cancelled):
+            super().cancel()
+        else:
+            self.set_exception(task.error)
+
+
+class AsyncRunner(Runner):
+    """Runs operations on one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.loop = weakref.ref(loop)
+
+    def the_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop, which is running: we are being called from it."""
+        loop = self.loop()
+        if loop is None:
+            raise RuntimeError("the event loop of this operation is gone")
+        return loop
+
+    def open_queue(self) -> Queue:
+        queue = Queue()
+        self.the_loop().add_reader(queue.fileno(), self.pump)
+        return queue
+
+    def sleep(self, task: Task, seconds: float) -> asyncio.TimerHandle:
+        return self.the_loop().call_later(seconds, self.step, task)
+
+    def call(self, task: Task, effect: Call) -> Any:
+        context = task.context.copy()
+        future = self.the_loop().run_in_executor(None, context.run, effect.fn, *effect.args)
+        return self._wait_for_future(task, future)
+
+    def wait_for(self, task: Task, effect: Await) -> Any:
+        loop = self.the_loop()
+        awaitable = effect.awaitable
+        if asyncio.iscoroutine(awaitable):
+            future: Any = loop.create_task(awaitable, context=task.context)
+        else:
+            future = task.context.copy().run(asyncio.ensure_future, awaitable, loop=loop)
+        return self._wait_for_future(task, future)
+
+    def _wait_for_future(self, task: Task, future: asyncio.Future[Any]) -> asyncio.Future[Any]:
+        task.waiting = future
+
+        def resume(done: asyncio.Future[Any]) -> None:
+            if task.waiting is not done:
+                if not done.cancelled():
+                    done.exception()  # looked at: nobody else will
+                return
+            if task.cancelling is not None and not task.thrown:
+                self._throw_cancel(task)
+            elif done.cancelled():
+                self.step(task, None, asyncio.CancelledError())
+            elif (error := done.exception()) is not None:
+                self.step(task, None, error)
+            else:
+                self.step(task, done.result())
+
+        future.add_done_callback(resume)
+        return future
+
+    def forget(self, task: Task) -> bool:
+        waiting = task.waiting
+        if isinstance(waiting, asyncio.TimerHandle):
+            waiting.cancel()
+            return True
+        # The user's coroutine is cancelled and ends before the operation goes on; a thread's call cannot be stopped and is left.
+        waiting.cancel()
+        return not isinstance(waiting, asyncio.Task)
+
+    def post(self, task: Task, value: Any, error: BaseException | None) -> None:
+        loop = self.loop()
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(resume_posted, task, value, error)
+
+    def close(self) -> None:
+        """The loop is closed: cancel what is still in flight for it."""
+        if self.queue is not None:
+            self.queue.close()
+
+
+_registry: list[AsyncRunner] = []
+_registry_lock = threading.Lock()
+_local = threading.local()
+
+
+def _runner_of(loop: asyncio.AbstractEventLoop) -> AsyncRunner:
+    with _registry_lock:
+        found = None
+        live = []
+        for runner in _registry:
+            its_loop = runner.loop()
+            if its_loop is None or its_loop.is_closed():
+                runner.close()
+            else:
+                live.append(runner)
+                if its_loop is loop:
+                    found = runner
+        if found is None:
+            found = AsyncRunner(loop)
+            live.append(found)
+        _registry[:] = live
+    _local.runner = found
+    return found
+
+
+def start(op: Op[T]) -> OperationFuture[T]:
+    """Start an operation on the running event loop.
+
+    Raises:
+        RuntimeError: no event loop is running in this thread.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        op.close()
+        raise
+    runner: AsyncRunner | None = getattr(_local, "runner", None)
+    if runner is None or runner.loop() is not loop:
+        runner = _runner_of(loop)
+    future: OperationFuture[T] = OperationFuture(loop=loop)
+    task = Task(op, runner, future._settle, contextvars.copy_context())  # noqa: SLF001 - its other half
+    future._task = task  # noqa: SLF001
+    runner.step(task)
+    return future
+
+
+def _forget_runners() -> None:
+    global _registry_lock  # noqa: PLW0603 - a thread of the parent may have held it
+    _registry_lock = threading.Lock()
+    _registry.clear()
+    _local.__dict__.clear()
+
+
+after_fork_in_child(_forget_runners)

@@ -1,0 +1,95 @@
+"""A store's connection options on their way to the engine."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from typing import TYPE_CHECKING, Any
+
+from obstore._engine import Client, lifecycle
+
+if TYPE_CHECKING:
+    from obstore._config.client import ClientOptions
+
+
+class ClientHandle:
+    """Makes the engine's client at the first request, so that building a store loads nothing.
+
+    Args:
+        options: the store's client options.
+        endpoint: ``scheme://host:port`` whose throttling the store shares with all others of that endpoint.
+        follow: redirects to follow; 0 for signed requests.
+    """
+
+    __slots__ = ("_client", "_lock", "_pem", "endpoint", "follow", "options")
+
+    def __init__(self, options: ClientOptions, endpoint: str, follow: int = 0) -> None:
+        self.options = options
+        self.endpoint = endpoint
+        self.follow = follow
+        self._client: Client | None = None
+        self._pem: Any = None
+        self._lock = threading.Lock()
+
+    def engine_client(self) -> Client:
+        """The engine's client. Any thread.
+
+        Raises:
+            ImportError: libcurl cannot be loaded.
+        """
+        client = self._client
+        if client is None:
+            lifecycle.start()
+            with self._lock:
+                client = self._client
+                if client is None:
+                    client = self._client = self._make()
+        return client
+
+    def _make(self) -> Client:
+        options = self.options
+        return Client(
+            endpoint=self.endpoint,
+            user_agent=options.user_agent,
+            ca_file=self._ca_file() if self.endpoint.startswith("https") or options.proxy_url else None,
+            proxy=options.proxy_url,
+            no_proxy=options.proxy_excludes,
+            proxy_ca_file=self._pem_file(options.proxy_ca_certificate.encode()) if options.proxy_ca_certificate else None,
+            connect_timeout_ms=_ms(options.connect_timeout_s),
+            timeout_ms=_ms(options.timeout_s),
+            read_timeout_ms=_ms(options.read_timeout_s),
+            idle_timeout_ms=_ms(options.pool_idle_timeout_s),
+            verify=not options.allow_invalid_certificates,
+            http_version=options.http_version,
+            follow=self.follow,
+            shuffle_dns=options.randomize_addresses,
+            insecure_http=options.allow_http,
+            max_connections=options.max_connections or 0,
+        )
+
+    def _ca_file(self) -> str | None:
+        """The file of trusted certificates: the system's, the user's, or both in a private file of ours."""
+        from obstore._engine import libcurl
+
+        options = self.options
+        system = None if options.disable_system_certificates else libcurl.ca_file()
+        if options.root_certificate is None:
+            return system
+        pem = options.root_certificate
+        if system is not None:
+            with open(system, "rb") as file:
+                pem = file.read() + b"\n" + pem
+        return self._pem_file(pem)
+
+    def _pem_file(self, pem: bytes) -> str:
+        """A private temporary file that lives as long as this handle."""
+        file = tempfile.NamedTemporaryFile(prefix="obstore-", suffix=".pem")  # noqa: SIM115 - kept open on purpose
+        file.write(pem)
+        file.flush()
+        self._pem = (self._pem, file)
+        return file.name
+
+
+def _ms(seconds: float | None) -> int:
+    """Milliseconds for the engine; 0 means none, so a shorter time than that becomes one."""
+    return 0 if seconds is None else max(1, round(seconds * 1000))

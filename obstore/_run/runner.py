@@ -1,0 +1,417 @@
+"""The runner: steps generator operations and performs the effects they yield.
+
+Everything that both faces share is here; ``sync`` and ``aio`` differ only in how they wait for the completion queue,
+sleep, and run the user's code. A runner belongs to one thread (the thread of its event loop); only `Runner.post` may be called
+from elsewhere.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from obstore._effects import (
+    AttemptFailed,
+    Await,
+    Call,
+    Cancel,
+    Cancelled,
+    Collect,
+    Flight,
+    Fork,
+    Join,
+    Op,
+    Read,
+    Send,
+    Sleep,
+)
+from obstore._engine import Queue, Transfer, submit
+from obstore._engine._core import HEAD
+from obstore._engine.lifecycle import after_fork_in_child
+
+# How long a cancelled operation may go on with its clean-up (aborting an upload) before it is left behind.
+SHIELD_SECONDS = 5.0
+
+
+class Task:
+    """One operation under way: a generator and what it waits for.
+
+    Attributes:
+        waiting: the transfer, timer, future ... that will resume it; ``None`` while it runs and once it is done.
+        effect: the effect it waits for.
+        cancelling: what to throw into it as soon as what it waits for has let go.
+        done, result, error: the outcome.
+        joiner: the task to look at again when this one is done.
+        on_done: called with the task when it is done.
+        context: the caller's context variables, for user code on an event loop.
+    """
+
+    __slots__ = (
+        "cancelling",
+        "context",
+        "done",
+        "effect",
+        "error",
+        "joiner",
+        "on_done",
+        "op",
+        "result",
+        "runner",
+        "thrown",
+        "waiting",
+    )
+
+    def __init__(self, op: Op[Any], runner: Runner, on_done: Callable[[Task], None] | None, context: Any) -> None:
+        self.op = op
+        self.runner = runner
+        self.on_done = on_done
+        self.context = context
+        self.waiting: Any = None
+        self.effect: Any = None
+        self.cancelling: BaseException | None = None
+        self.thrown = False
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.joiner: Task | None = None
+
+
+class Runner:
+    """Steps tasks. Subclasses say how to sleep, call and await; see `obstore._run.sync` and `obstore._run.aio`."""
+
+    def __init__(self) -> None:
+        self.queue: Queue | None = None
+        self.ready: deque[Transfer] = deque()
+
+    # ---- what differs between the faces --------------------------------------------------------------
+
+    def open_queue(self) -> Queue:
+        """Make the completion queue; called at the first HTTP request."""
+        raise NotImplementedError
+
+    def sleep(self, task: Task, seconds: float) -> Any:
+        """Arrange for ``self.step(task)``; returns what `forget` takes."""
+        raise NotImplementedError
+
+    def call(self, task: Task, effect: Call) -> Any:
+        """Run blocking code: set ``task.waiting`` and return it, or ``None`` with the result in ``task.result``."""
+        raise NotImplementedError
+
+    def wait_for(self, task: Task, effect: Await) -> Any:
+        """Await the user's awaitable: returns what `forget` takes."""
+        raise NotImplementedError
+
+    def forget(self, task: Task) -> bool:
+        """Give up what ``task`` waits for (timer, call, awaitable). False: it will still resume the task itself."""
+        raise NotImplementedError
+
+    def post(self, task: Task, value: Any, error: BaseException | None) -> None:
+        """Step a task from any thread."""
+        raise NotImplementedError
+
+    # ---- stepping -------------------------------------------------------------------------------------
+
+    def step(self, task: Task, value: Any = None, error: BaseException | None = None) -> None:
+        """Resume the generator and perform effects until one has to be waited for."""
+        op = task.op
+        task.waiting = None
+        try:
+            while True:
+                if error is None:
+                    effect = op.send(value)
+                else:
+                    thrown, error = error, None
+                    effect = op.throw(thrown)
+                value = None
+                try:
+                    kind = type(effect)
+                    if kind is Send:
+                        self._send(task, effect)
+                        return
+                    if kind is Read or kind is Collect:
+                        if self._await_body(task, effect):
+                            return
+                        value = task.result
+                    elif kind is Call:
+                        task.effect = effect
+                        if self.call(task, effect) is not None:
+                            return
+                        value, task.result = task.result, None
+                    elif kind is Fork:
+                        value = self.spawn(effect.op, joiner=task, context=task.context)
+                    elif kind is Join:
+                        if not any(child.done for child in effect.children):
+                            task.waiting = effect
+                            return
+                    elif kind is Cancel:
+                        for child in effect.children:
+                            self.cancel(child, Cancelled())
+                        if not all(child.done for child in effect.children):
+                            task.waiting = effect
+                            return
+                    elif kind is Sleep:
+                        task.effect = effect
+                        task.waiting = self.sleep(task, effect.seconds)
+                        return
+                    elif kind is Flight:
+                        task.effect = effect
+                        _board(task, effect)
+                        return
+                    elif kind is Await:
+                        task.effect = effect
+                        task.waiting = self.wait_for(task, effect)
+                        return
+                    else:
+                        error = TypeError(f"an operation yielded {effect!r}, which is no effect")
+                except BaseException as exc:  # noqa: BLE001 - what fails to be performed fails where it was asked for
+                    error = exc
+        except StopIteration as stop:
+            self._finish(task, stop.value, None)
+        except BaseException as exc:  # noqa: BLE001 - goes to whoever waits for the task
+            self._finish(task, None, exc)
+
+    def spawn(
+        self,
+        op: Op[Any],
+        *,
+        joiner: Task | None = None,
+        on_done: Callable[[Task], None] | None = None,
+        context: Any = None,
+    ) -> Task:
+        """Start an operation."""
+        task = Task(op, self, on_done, context)
+        task.joiner = joiner
+        self.step(task)
+        return task
+
+    def cancel(self, task: Task, error: BaseException) -> None:
+        """Throw ``error`` into the task as soon as what it waits for has let go; once."""
+        if task.done or task.cancelling is not None:
+            return
+        task.cancelling = error
+        waiting = task.waiting
+        if isinstance(waiting, Transfer):
+            waiting.cancel()  # its END resumes the task
+        elif waiting is not None:
+            if isinstance(waiting, _Boarded):
+                waiting.leave()
+            elif not isinstance(waiting, (Join, Cancel)) and not self.forget(task):
+                return
+            self._throw_cancel(task)
+
+    def _throw_cancel(self, task: Task) -> None:
+        task.thrown = True
+        self.step(task, None, task.cancelling)
+
+    def _finish(self, task: Task, result: Any, error: BaseException | None) -> None:
+        task.waiting = None
+        task.effect = None
+        task.result = result
+        task.error = error
+        task.done = True
+        joiner = task.joiner
+        if joiner is not None and joiner.waiting is not None:
+            effect = joiner.waiting
+            if (type(effect) is Join and any(child is task for child in effect.children)) or (
+                type(effect) is Cancel and all(child.done for child in effect.children)
+            ):
+                self.step(joiner)
+        if task.on_done is not None:
+            task.on_done(task)
+
+    # ---- transfers ------------------------------------------------------------------------------------
+
+    def _send(self, task: Task, effect: Send) -> None:
+        client = effect.client.engine_client()
+        queue = self.queue
+        if queue is None or not queue.usable:
+            queue = self.queue = self.open_queue()
+        task.effect = effect
+        task.waiting = submit(
+            queue,
+            client,
+            task,
+            effect.method,
+            effect.url,
+            effect.headers,
+            effect.body,
+            effect.sink,
+            effect.into,
+            effect.slice_,
+        )
+
+    def _await_body(self, task: Task, effect: Read | Collect) -> bool:
+        """Whether the task has to wait; if not, ``task.result`` is what it asked for."""
+        transfer: Transfer = effect.response
+        if not transfer.ended:
+            queue = self.queue
+            if queue is None or not queue.usable:
+                queue = self.queue = self.open_queue()
+            transfer.attach(queue, task)  # another thread or loop may have opened it
+            if not transfer.ended:
+                if type(effect) is Collect:
+                    transfer.collect()
+                elif transfer.want(max(1, effect.size)):
+                    task.result = transfer.take(max(1, effect.size))
+                    return False
+                task.effect = effect
+                task.waiting = transfer
+                return True
+        task.result = _body_of(transfer, effect)
+        return False
+
+    def pump(self) -> None:
+        """Take what the queue holds and resume those who waited for it."""
+        queue = self.queue
+        if queue is None:
+            return
+        ready = self.ready
+        ready.extend(queue.take())
+        while ready:
+            # One by one, so that an interrupt in between loses nothing.
+            self._deliver(ready.popleft())
+
+    def _deliver(self, transfer: Transfer) -> None:
+        task = transfer.waiter
+        if task is None or task.waiting is not transfer or task.runner is not self:
+            return  # nobody waits for it now; what happened stays on the transfer
+        if task.cancelling is not None and not task.thrown:
+            if transfer.ended:
+                self._throw_cancel(task)
+            return
+        effect = task.effect
+        if type(effect) is Send:
+            if transfer.ended:
+                status = transfer.status
+                # A stream that broke after its head was delivered has a response; its body's failure shows when it is read.
+                if transfer.ok or status >= 300 or transfer.events & HEAD:
+                    self.step(task, transfer)
+                else:
+                    self.step(task, None, failure_of(transfer))
+            elif transfer.events & HEAD:
+                self.step(task, transfer)
+        elif transfer.ended:
+            try:
+                value = _body_of(transfer, effect)
+            except BaseException as exc:  # noqa: BLE001 - delivered to the operation
+                self.step(task, None, exc)
+            else:
+                self.step(task, value)
+        elif type(effect) is Read and transfer.want(max(1, effect.size)):
+            self.step(task, transfer.take(max(1, effect.size)))
+
+
+def _body_of(transfer: Transfer, effect: Read | Collect) -> Any:
+    """What a body effect resumes with once the transfer has ended; raises its failure."""
+    if type(effect) is Collect:
+        if transfer.ok:
+            return transfer.body()
+        raise failure_of(transfer)
+    chunk = transfer.take(max(1, effect.size))
+    if chunk or transfer.ok:
+        return chunk
+    raise failure_of(transfer)
+
+
+def failure_of(transfer: Transfer) -> AttemptFailed:
+    """The signal for operations of how an attempt failed."""
+    failure = AttemptFailed(
+        transfer.kind, transfer.message, sent=transfer.sent, received=transfer.received, timing=transfer.timing()
+    )
+    failure.response = transfer
+    return failure
+
+
+# ---- single flights -----------------------------------------------------------------------------------
+#
+# The first task that boards a flight leads it: the operation runs as a task of its own on the leader's runner. All others
+# wait, whatever thread or loop they are on. If the leader is cancelled the flight ends and the next waiter leads a new one.
+
+_flights: dict[Any, _FlightState] = {}
+_flights_lock = threading.Lock()
+
+
+class _FlightState:
+    __slots__ = ("effect", "key", "leader", "waiters")
+
+    def __init__(self, key: Any, effect: Flight) -> None:
+        self.key = key
+        self.effect = effect
+        self.waiters: list[_Boarded] = []
+        self.leader: Task | None = None
+
+
+class _Boarded:
+    """A task that waits for a flight."""
+
+    __slots__ = ("flight", "leads", "task")
+
+    def __init__(self, task: Task, flight: _FlightState, *, leads: bool) -> None:
+        self.task = task
+        self.flight = flight
+        self.leads = leads
+
+    def leave(self) -> None:
+        """The task is being cancelled: it waits no longer, and a flight it leads ends."""
+        with _flights_lock:
+            if self in self.flight.waiters:
+                self.flight.waiters.remove(self)
+        if self.leads and self.flight.leader is not None:
+            self.task.runner.cancel(self.flight.leader, Cancelled())
+
+
+def _board(task: Task, effect: Flight) -> None:
+    with _flights_lock:
+        flight = _flights.get(effect.key)
+        leads = flight is None
+        if flight is None:
+            flight = _flights[effect.key] = _FlightState(effect.key, effect)
+        boarded = _Boarded(task, flight, leads=leads)
+        flight.waiters.append(boarded)
+        task.waiting = boarded
+    if leads:
+        leader = Task(effect.make(), task.runner, lambda done: _land(flight, done), task.context)
+        flight.leader = leader
+        task.runner.step(leader)
+
+
+def _land(flight: _FlightState, done: Task) -> None:
+    with _flights_lock:
+        if _flights.get(flight.key) is flight:
+            del _flights[flight.key]
+        waiters, flight.waiters = flight.waiters, []
+    again = isinstance(done.error, (Cancelled, GeneratorExit, KeyboardInterrupt))
+    for boarded in waiters:
+        task = boarded.task
+        if again and not boarded.leads:
+            task.runner.post(task, _BOARD_AGAIN, None)
+        else:
+            task.runner.post(task, done.result, done.error)
+
+
+class _BoardAgain:
+    """Posted instead of a result: the leader gave up, the task has to board once more."""
+
+
+_BOARD_AGAIN = _BoardAgain()
+
+
+def resume_posted(task: Task, value: Any, error: BaseException | None) -> None:
+    """On the task's own thread: what `Runner.post` carried over."""
+    if task.done or not isinstance(task.waiting, _Boarded):
+        return
+    if value is _BOARD_AGAIN:
+        _board(task, task.effect)
+    else:
+        task.runner.step(task, value, error)
+
+
+def _forget_flights() -> None:
+    global _flights_lock  # noqa: PLW0603 - a thread of the parent may have held it
+    _flights_lock = threading.Lock()
+    _flights.clear()
+
+
+after_fork_in_child(_forget_flights)
