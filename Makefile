@@ -1,0 +1,119 @@
+# Every target does its own set-up, from a fresh clone on: a virtual environment in .venv, the package built in place
+# and installed editable, the tools or test servers that the target needs. Stamp files make the second run quick.
+#
+#   make test PYTHON=python3.13      another interpreter (run `make clean` first when changing)
+#   make test ARGS="-k multipart"    options for pytest
+#   OBSTORE_DEBUG=1 make build       see setup.py for the switches
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+CACHE := .cache
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+PIP := $(BIN)/python -m pip --quiet
+
+# What the compiled modules are made of; plain Python is picked up by the editable install as it changes.
+NATIVE := setup.py $(wildcard csrc/*.[ch] csrc/*.def obstore/*.pyx obstore/*.pxd obstore/*/*.pyx obstore/*/*.pxd)
+PY_PATHS := obstore tests benchmarks docs setup.py
+# Switches of setup.py: another setting means another build.
+SWITCHES := debug=$(OBSTORE_DEBUG) sanitize=$(OBSTORE_SANITIZE)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build test demo check fmt bench wheel sanitize tsan clean distclean FORCE
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: $(STAMPS)/build ## build the extension modules and install the package into .venv, editable
+
+test: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the test suite (ARGS="..." goes to pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+demo: $(STAMPS)/build $(STAMPS)/demo $(STAMPS)/servers ## upload and download thousands of objects, checking every byte
+	$(BIN)/python -m docs.examples.demo $(ARGS)
+
+check: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/lint ## lint, formatting and types: what CI runs before the tests
+	$(BIN)/ruff check $(PY_PATHS)
+	$(BIN)/ruff format --check $(PY_PATHS)
+	$(BIN)/cython-lint obstore
+	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.[ch] tests/csrc/*.[ch])
+	$(BIN)/codespell
+	$(BIN)/zizmor --quiet --offline .github/workflows
+	$(BIN)/mypy
+	$(BIN)/basedpyright --warnings tests/typing
+
+fmt: $(STAMPS)/lint ## format all sources in place
+	$(BIN)/ruff check --fix-only $(PY_PATHS)
+	$(BIN)/ruff format $(PY_PATHS)
+	$(BIN)/clang-format -i $(wildcard csrc/*.[ch] tests/csrc/*.[ch])
+
+bench: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the benchmarks (see benchmarks/README.md)
+	$(BIN)/python -m benchmarks.scorecard $(ARGS)
+
+# Made from the source distribution, so that what it lacks is noticed; tested where neither the tree nor .venv is in reach.
+wheel: $(STAMPS)/lint ## build the wheel, repair it, test it in a fresh environment; left in dist/
+	rm -rf dist $(CACHE)/wheel
+	$(BIN)/python -m build --outdir $(CACHE)/wheel/raw .
+	$(BIN)/python -m auditwheel repair --wheel-dir dist $(CACHE)/wheel/raw/*.whl
+	cp $(CACHE)/wheel/raw/*.tar.gz dist/
+	$(PYTHON) -m venv $(CACHE)/wheel/venv
+	$(CACHE)/wheel/venv/bin/python -m pip install --quiet dist/*.whl pytest==$(call pinned,pytest)
+	cd $(CACHE)/wheel && venv/bin/python -I -m pytest -q -p no:cacheprovider -c /dev/null --rootdir . $(CURDIR)/tests/wheel
+
+# A copy of the tree, so that the instrumented modules do not take the place of the ordinary ones.
+sanitize: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the suite under AddressSanitizer and UBSan
+	tests/sanitize.sh address,undefined $(abspath $(VENV)) $(ARGS)
+
+tsan: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the engine and thread tests under ThreadSanitizer
+	tests/sanitize.sh thread $(abspath $(VENV)) $(ARGS)
+
+clean: ## remove the environment and everything built; keep the test servers
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(CACHE)/wheel $(CACHE)/sanitize
+	find obstore tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find obstore -name '*.so' -delete -o -name '*.html' -delete
+	for pyx in $(wildcard obstore/*.pyx obstore/*/*.pyx); do rm -f "$${pyx%.pyx}.c"; done
+
+distclean: clean ## also remove the installed test servers
+	rm -rf $(CACHE)
+
+# ---- set-up ---------------------------------------------------------------------------------------------------------
+
+# The version that pyproject.toml pins for a tool.
+pinned = $(shell sed -n 's/^ *"$(1)==\([^"]*\)",*/\1/p' pyproject.toml | head -n 1)
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "obstore needs CPython 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@printf '#include <Python.h>\n' | $${CC:-cc} -fsyntax-only -xc - \
+	  -I"$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')" 2>/dev/null || \
+	  { echo "a C compiler and Python's headers are needed; on Debian and Ubuntu: apt-get install gcc libc6-dev python3-dev" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install "pip==$(call pinned,pip)"
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+# Written only when it changes, so that `OBSTORE_DEBUG=1 make build` rebuilds and a second one does not.
+$(STAMPS)/switches: FORCE $(STAMPS)/venv
+	@echo '$(SWITCHES)' | cmp -s - $@ || echo '$(SWITCHES)' > $@
+
+$(STAMPS)/build: $(NATIVE) pyproject.toml $(STAMPS)/venv $(STAMPS)/switches
+	$(PIP) install --group build
+	@cmp -s $(STAMPS)/switches $(STAMPS)/built || rm -rf build
+	$(PIP) install --no-build-isolation --editable .
+	@cp $(STAMPS)/switches $(STAMPS)/built
+	@touch $@
+
+$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/demo: $(STAMPS)/%: pyproject.toml $(STAMPS)/venv
+	$(PIP) install --group $*
+	@touch $@
+
+# Each server has an environment of its own under .cache/servers: what it needs never mixes with what we need.
+$(STAMPS)/servers: tests/servers/install.py $(STAMPS)/test
+	$(BIN)/python -m tests.servers.install
+	@touch $@
