@@ -1,0 +1,1 @@
+"""Per-cloud protocol, pure: build a request, read a response. Nothing here waits, connects or starts a thread."""

@@ -1,0 +1,236 @@
+"""What every HTTP dialect offers to the operations, and the HTTP grammar that all of them read.
+
+A dialect turns one operation on one key into a `Request`, and the answer into values or a typed exception. It does
+not send: ``obstore._ops`` decides what is sent, when, how often, and with which credential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Literal, Protocol, TypeAlias
+
+from obstore._effects import AttemptFailed, Request, Response
+from obstore._types import Buffer, GetSpec, ListPage, ObjectMeta, PutResult, PutSpec, Range
+from obstore.exceptions import Attempt
+
+# What to do about an answer that is not a success:
+#   retry      the same request again, after a backoff
+#   throttled  as retry, and slow down: the service asked for it
+#   expired    fetch a fresh credential once, then again
+#   clock      correct the clock (`Dialect.note_clock`), then again
+#   redirect   move to where the container lives (`Dialect.follow`), then again
+#   fatal      it is the answer: raise `Dialect.error`
+Verdict: TypeAlias = Literal["retry", "throttled", "expired", "clock", "redirect", "fatal"]
+
+# How `copy(overwrite=False)` can be done: not at all, by a header of the copy request, or by a multipart copy
+# whose finish is conditional.
+CopyCreate: TypeAlias = Literal["unsupported", "header", "multipart"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Dialect(Protocol):
+    """One service's protocol. Keys are full normalised keys relative to the store; the dialect adds the store's
+    prefix when it builds and strips it when it reads.
+
+    Attributes:
+        name: the store as messages name it.
+        endpoint: ``scheme://host[:port]`` that requests go to.
+        host: the ``Host`` value, as it is signed.
+        clock_offset: seconds to add to the local clock when signing.
+        delete_batch: keys per delete request.
+        delete_concurrency: delete requests in flight.
+        missing_is_error: whether deleting a missing key fails by default.
+        max_parts: parts of one upload.
+        min_part_bytes: size of every part but the last, at least.
+        max_part_bytes: size of a part, at most.
+        max_copy_bytes: size of an object that one copy request can copy.
+        list_strip: what every key of this store begins with on the server; the list parser takes it off.
+        copy_create: how ``copy(overwrite=False)`` can be done.
+    """
+
+    name: str
+    clock_offset: float
+    delete_batch: int
+    delete_concurrency: int
+    missing_is_error: bool
+    max_parts: int
+    min_part_bytes: int
+    max_part_bytes: int
+    max_copy_bytes: int
+    copy_create: CopyCreate
+    list_strip: str
+
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+
+    # ---- builders
+
+    def build_get(self, key: str, spec: GetSpec) -> Request: ...
+    def build_range(self, key: str, start: int, end: int) -> Request: ...
+    def build_resume(self, request: Request, start: int, end: int | None, e_tag: str | None) -> Request: ...
+    def build_head(self, key: str, version: str | None) -> Request: ...
+    def build_put(self, key: str, body: Sequence[Buffer], spec: PutSpec) -> Request: ...
+    def build_list(self, prefix: str, offset: str | None, delimiter: bool, cursor: Any) -> Request: ...
+    def build_start(self, key: str, spec: PutSpec) -> Request: ...
+    def build_part(self, key: str, upload_id: str, number: int, body: Sequence[Buffer]) -> Request: ...
+    def build_finish(self, key: str, upload_id: str, parts: Sequence[tuple[int, Any]], spec: PutSpec) -> Request: ...
+    def build_abort(self, key: str, upload_id: str) -> Request: ...
+    def build_part_copy(
+        self, from_: str, key: str, upload_id: str, number: int, span: tuple[int, int] | None
+    ) -> Request: ...
+    def build_copy(self, from_: str, to: str, overwrite: bool) -> Request: ...
+    def build_delete_one(self, key: str) -> Request: ...
+    def build_delete(self, keys: Sequence[str]) -> Request: ...
+
+    # ---- signing
+
+    def prepare(self, request: Request) -> None:
+        """Hash the body. May take milliseconds and may run on any thread; `sign` does it where this was not called."""
+
+    def sign(self, request: Request, credential: Any, now: float) -> tuple[str, Sequence[tuple[str, str]]]:
+        """The URL and all headers to send. ``credential`` ``None``: anonymous. ``now``: seconds since the epoch."""
+
+    # ---- readers of success
+
+    def read_get(
+        self, response: Response, key: str, spec: GetSpec, sliced: bool = False
+    ) -> tuple[ObjectMeta, tuple[int, int], dict[str, str]]: ...
+    def unsatisfied_suffix(self, spec: GetSpec, response: Response) -> bool: ...
+    def read_head(self, response: Response, key: str) -> ObjectMeta: ...
+    def read_attributes(self, response: Response) -> dict[str, str]: ...
+    def check_range(self, response: Response, start: int, end: int, sliced: bool = False) -> tuple[int, int]: ...
+    def check_resume(self, response: Response, start: int, end: int | None, e_tag: str | None) -> None: ...
+    def read_put(self, response: Response) -> PutResult: ...
+    def read_start(self, body: Buffer) -> str: ...
+    def read_part(self, response: Response) -> Any: ...
+    def read_part_copy(self, body: Buffer) -> Any: ...
+    def read_finish(self, response: Response, body: Buffer) -> PutResult: ...
+    def read_delete(self, body: Buffer, keys: Sequence[str]) -> list[Exception | None]: ...
+    def read_list(self, page: Any) -> ListPage: ...
+
+    # ---- readers of failure
+
+    def failed(self, request: Request, response: Response, body: Buffer) -> Verdict: ...
+    def ok_body_is_error(self, request: Request, body: Buffer) -> bool: ...
+    def note_clock(self, response: Response, now: float) -> bool:
+        """Set ``clock_offset`` from the server's Date and the local clock. False where that changes nothing."""
+
+    def follow(self, request: Request, response: Response, body: Buffer) -> bool:
+        """Move to where the container lives. False where the answer does not say, or names where ``request`` went."""
+
+    def error(
+        self,
+        request: Request,
+        response: Response,
+        body: Buffer,
+        *,
+        url: str,
+        elapsed: float,
+        attempts: Sequence[Attempt] = (),
+        max_retries: int = 0,
+        retry_timeout: float = 0.0,
+    ) -> Exception: ...
+    def error_for_failure(
+        self,
+        request: Request,
+        failure: AttemptFailed,
+        *,
+        url: str,
+        elapsed: float,
+        attempts: Sequence[Attempt] = (),
+        max_retries: int = 0,
+        retry_timeout: float = 0.0,
+    ) -> Exception: ...
+
+
+# ---- HTTP grammar -------------------------------------------------------------------------------------------------
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, 1)}
+
+
+def format_http_date(moment: datetime) -> str:
+    """``Sun, 06 Nov 1994 08:49:37 GMT``. Not ``strftime``, whose names follow the locale."""
+    moment = moment.astimezone(UTC)
+    return (
+        f"{_DAYS[moment.weekday()]}, {moment.day:02} {_MONTHS[moment.month - 1]} {moment.year:04} "
+        f"{moment.hour:02}:{moment.minute:02}:{moment.second:02} GMT"
+    )
+
+
+@lru_cache(maxsize=1024)  # objects written together share their second; a bulk read sees few different dates
+def parse_http_date(text: str) -> datetime:
+    """An HTTP date as an aware datetime in UTC. Raises ValueError if it is none.
+
+    The fixed-width form of RFC 9110 is read directly; the forms that odd servers send (RFC 2822 zones, obsolete
+    forms, RFC 3339) through the standard library.
+    """
+    if len(text) == 29 and text.endswith(" GMT") and text[3:5] == ", " and text[5:7].isdigit():
+        return datetime(
+            int(text[12:16]),
+            _month(text[8:11]),
+            int(text[5:7]),
+            int(text[17:19]),
+            int(text[20:22]),
+            int(text[23:25]),
+            tzinfo=UTC,
+        )
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _month(name: str) -> int:
+    try:
+        return _MONTH_NUMBERS[name]
+    except KeyError:
+        raise ValueError(f"no month is called {name!r}") from None
+
+
+def parse_content_range(text: str) -> tuple[int, int, int] | None:
+    """``bytes 0-9/100`` as ``(0, 10, 100)``; ``None`` for anything else, an unknown total included."""
+    unit, _, rest = text.strip().partition(" ")
+    span, _, total = rest.partition("/")
+    first, _, last = span.partition("-")
+    if unit.lower() != "bytes":
+        return None
+    if not (_is_number(first) and _is_number(last) and _is_number(total)):
+        return None
+    start, end, size = int(first), int(last) + 1, int(total)
+    return (start, end, size) if start < end <= size else None
+
+
+def parse_length(text: str | None) -> int | None:
+    """A Content-Length, or ``None`` where it is missing or no number."""
+    return int(text) if text is not None and _is_number(text) else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
+def format_range(wanted: Range) -> str:
+    """The value of a ``Range`` header."""
+    if wanted.suffix is not None:
+        return f"bytes=-{wanted.suffix}"
+    if wanted.end is None:
+        return f"bytes={wanted.start}-"
+    return f"bytes={wanted.start}-{wanted.end - 1}"
+
+
+def resolve_range(wanted: Range, size: int) -> tuple[int, int]:
+    """The bytes that ``wanted`` means of an object of ``size`` bytes. Start may lie at or past the end."""
+    if wanted.suffix is not None:
+        return max(0, size - wanted.suffix), size
+    start = wanted.start or 0
+    return start, size if wanted.end is None else min(wanted.end, size)
