@@ -32,8 +32,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Dialect(Protocol):
-    """One service's protocol. Keys are full normalised keys relative to the store; the dialect adds the store's
-    prefix when it builds and strips it when it reads.
+    """One service's protocol.
+
+    Keys are full normalised keys relative to the store; the dialect adds the store's prefix when it builds and strips
+    it when it reads.
 
     Attributes:
         name: the store as messages name it.

@@ -19,6 +19,7 @@ __all__ = [
     "RETRY_CODES",
     "STATUS_OF_CODE",
     "THROTTLE_CODES",
+    "TRANSIENT_CODES",
     "ServiceError",
     "hint_for",
     "hint_for_failure",
@@ -50,6 +51,7 @@ THROTTLE_CODES = frozenset(
 # It may go well next time, although the status does not say so.
 RETRY_CODES = frozenset({"IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable"})
 EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+TRANSIENT_CODES = THROTTLE_CODES | RETRY_CODES
 CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"})
 REDIRECT_CODES = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "Redirect"})
 
@@ -125,6 +127,9 @@ def read_error(
     """Read an error body: XML, else JSON, else a page or text of some proxy between us and the service."""
     error = _read_xml(body) or _read_json(body) or ServiceError(0, None, _page_text(body))
     error.status = response.status
+    if error.code is None and not error.message:  # MinIO says in headers what a HEAD answer has no body for
+        error.code = _code(response.header("x-minio-error-code"))
+        error.message = response.header("x-minio-error-desc") or ""
     error.request_id = response.header(request_id_header) or error.request_id
     error.host_id = response.header(host_id_header) or error.host_id
     error.region = response.header(region_header) or error.region
@@ -140,9 +145,11 @@ def _read_xml(body: bytes) -> ServiceError | None:
     except xml.XmlError:
         return None
     # S3 has <Error> at the root, the query APIs wrap it, a delete result has one for each key.
-    found = next((element for element in document.descendants() if element.name == "Error"), None)
-    if found is None:
+    refusals = [element for element in document.descendants() if element.name == "Error"]
+    if not refusals:
         return None
+    # Of several, the one that passes decides: then the whole batch is worth repeating.
+    found = next((element for element in refusals if element.find("Code") in TRANSIENT_CODES), refusals[0])
     return ServiceError(
         0,
         _code(found.find("Code")),

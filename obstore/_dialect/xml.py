@@ -16,7 +16,7 @@ __all__ = ["Element", "XmlError", "escape", "parse", "root_name"]
 _UNSAFE = re.compile("[&<>\"'\x00-\x1f\x7f-\x9f\u2028\ufffe\uffff]")
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}
 
-_ENTITY = re.compile("&(#[0-9]{1,7}|#x[0-9A-Fa-f]{1,6}|[A-Za-z]+);|&")
+_ENTITY = re.compile("&(?:#([0-9]{1,7})|#x([0-9A-Fa-f]{1,6})|([A-Za-z]+));|&")
 _ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 
 # One token at a time, each alternative beginning differently, so that matching is linear.
@@ -123,15 +123,14 @@ def _unescape(text: str) -> str:
 
 
 def _decode_entity(found: re.Match[str]) -> str:
-    body = found[1]
-    if body is None:
-        raise XmlError("bare ampersand")
-    if body[0] == "#":
-        code = int(body[2:], 16) if body[1] == "x" else int(body[1:])
+    decimal, hexadecimal, name = found.groups()
+    if decimal or hexadecimal:
+        code = int(decimal) if decimal else int(hexadecimal, 16)
         if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
-            raise XmlError(f"&{body}; is no character")
+            raise XmlError(f"{found[0]} is no character")
         return chr(code)
-    try:
-        return _ENTITIES[body]
-    except KeyError:
-        raise XmlError(f"unknown entity &{body};") from None
+    if name is None:
+        raise XmlError("bare ampersand")
+    if name not in _ENTITIES:
+        raise XmlError(f"unknown entity {found[0]}")
+    return _ENTITIES[name]

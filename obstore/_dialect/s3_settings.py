@@ -1,0 +1,101 @@
+"""What the S3 dialect makes of its settings once: where requests go, which headers they all carry."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import TYPE_CHECKING
+
+from obstore import exceptions
+from obstore._auth.sigv4 import quote_key
+from obstore._dialect.base import CopyCreate
+from obstore._dialect.s3_request import Header, Site
+
+if TYPE_CHECKING:
+    from obstore._config.s3 import S3Settings
+
+__all__ = ["COPY_SSE", "SSE", "copy_create", "encryption", "place"]
+
+SSE = "x-amz-server-side-encryption"
+COPY_SSE = "x-amz-copy-source-server-side-encryption"
+
+
+def place(settings: S3Settings, region: str) -> tuple[Site, str]:
+    """Where the bucket is reached in ``region``, and the path, without trailing slash, that its keys follow."""
+    if settings.endpoint is not None:
+        origin, path = _split_endpoint(settings.endpoint)
+        base = path if settings.virtual_hosted_style else f"{path}/{quote_key(settings.bucket)}"
+    else:
+        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        if settings.virtual_hosted_style:
+            origin, base = f"https://{settings.bucket}.s3.{region}.{domain}", ""
+        else:
+            origin, base = f"https://s3.{region}.{domain}", f"/{quote_key(settings.bucket)}"
+    return Site(origin, _host_header(origin), region), base
+
+
+def _split_endpoint(endpoint: str) -> tuple[str, str]:
+    """``scheme://host[:port]`` and the path without trailing slashes."""
+    scheme, separator, rest = endpoint.strip().partition("://")
+    authority, slash, path = rest.partition("/")
+    if not separator or not authority or scheme.lower() not in ("http", "https"):
+        raise exceptions.GenericError.of("S3", f"endpoint is no http or https URL: {exceptions.redact_url(endpoint)}")
+    if "@" in authority or "?" in rest or "#" in rest:
+        raise exceptions.GenericError.of("S3", "endpoint must not hold a user name, a query or a fragment")
+    return f"{scheme.lower()}://{authority.lower()}", (slash + path).rstrip("/")
+
+
+def _host_header(origin: str) -> str:
+    scheme, _, authority = origin.partition("://")
+    return authority.removesuffix(":443" if scheme == "https" else ":80")
+
+
+def encryption(settings: S3Settings) -> tuple[tuple[Header, ...], tuple[Header, ...]]:
+    """Headers of requests that make objects, and of those that touch the bytes of an object (SSE-C only)."""
+    kind = settings.server_side_encryption
+    if kind is None:
+        return (), ()
+    if kind == "sse-c":
+        try:
+            secret = base64.b64decode(settings.sse_customer_key_base64 or "", validate=True)
+        except binascii.Error:
+            secret = b""
+        if not secret:
+            raise exceptions.GenericError.of("S3", "sse-c encryption needs sse_customer_key_base64, a key in base64")
+        digest = hashlib.md5(secret, usedforsecurity=False).digest()
+        customer = (
+            (f"{SSE}-customer-algorithm", "AES256"),
+            (f"{SSE}-customer-key", base64.b64encode(secret).decode("ascii")),
+            (f"{SSE}-customer-key-md5", base64.b64encode(digest).decode("ascii")),
+        )
+        return customer, customer
+    if kind not in ("AES256", "aws:kms", "aws:kms:dsse"):
+        raise exceptions.GenericError.of(
+            "S3", f'Invalid encryption type: {kind}. Must be one of "AES256", "sse-c", "aws:kms" or "aws:kms:dsse".'
+        )
+    headers = [(SSE, kind)]
+    if settings.sse_kms_key_id is not None:
+        headers.append((f"{SSE}-aws-kms-key-id", settings.sse_kms_key_id))
+    if settings.sse_bucket_key_enabled is not None:
+        headers.append((f"{SSE}-bucket-key-enabled", "true" if settings.sse_bucket_key_enabled else "false"))
+    return tuple(headers), ()
+
+
+def copy_create(setting: str | None) -> tuple[CopyCreate, Header | None, int]:
+    """How to copy without overwriting, the header that does it, and the status that says the object exists."""
+    if setting is None:
+        return "unsupported", None, 412
+    kind, _, rest = (part.strip() for part in setting.partition(":"))
+    if kind == "multipart" and not rest:
+        return "multipart", None, 412
+    if kind == "header":
+        name, _, value = (part.strip() for part in rest.partition(":"))
+        if name and value:
+            return "header", (name.lower(), value), 412
+    if kind == "header-with-status":
+        fields, _, status = (part.strip() for part in rest.rpartition(":"))
+        name, _, value = (part.strip() for part in fields.partition(":"))
+        if name and value and status.isdigit():
+            return "header", (name.lower(), value), int(status)
+    raise exceptions.GenericError.of("Config", f'Failed to parse "{setting}" as S3CopyIfNotExists')
