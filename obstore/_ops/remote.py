@@ -1,0 +1,576 @@
+"""A store behind HTTP: requests with retries, bodies that resume, uploads in parts.
+
+What a request looks like and what its answer means is the dialect's; here is when it is sent, how often, and what is
+done with its body.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from obstore._auth.aws import ANONYMOUS, credential
+from obstore._effects import (
+    COLLECT,
+    INTO,
+    LIST,
+    STREAM,
+    AttemptFailed,
+    Call,
+    Cancel,
+    Collect,
+    Fork,
+    Join,
+    Op,
+    Read,
+    Request,
+    Send,
+    Sleep,
+)
+from obstore._ops.retry import Retry, may_repeat, retry_after
+from obstore._types import Buffer, GetSpec, ListPage, ObjectMeta, PutResult, PutSpec
+from obstore.exceptions import BaseError, GenericError, IntegrityError, NotSupportedError
+
+if TYPE_CHECKING:
+    from obstore._config.retry import RetryPolicy
+    from obstore._dialect.base import Dialect
+
+# Bodies above this are hashed off the event loop: half a millisecond of SHA-256.
+_HASH_INLINE_BYTES = 1 << 20
+# Copies of more than one request take parts of this size: 10,000 of them suffice for any object.
+_COPY_PART_BYTES = 512 << 20
+_COPY_CONCURRENCY = 8
+
+
+class BodyBroke(Exception):  # noqa: N818 - a signal between a request and the code that resumes its body
+    """A successful response broke midway; ``received`` bytes of its body are good."""
+
+    def __init__(self, response: Any, received: int, failure: AttemptFailed) -> None:
+        super().__init__(failure.message)
+        self.response = response
+        self.received = received
+        self.failure = failure
+
+
+class RemoteBackend:
+    """The ``Backend`` of every store that speaks HTTP.
+
+    Args:
+        dialect: the service's protocol.
+        client: connection options; opaque here, the runner gives it to the engine.
+        source: credentials.
+        policy: retries.
+    """
+
+    def __init__(
+        self, dialect: Dialect, client: Any, source: Any, policy: RetryPolicy, parse_key: Callable[[str, str], str]
+    ) -> None:
+        self.dialect = dialect
+        self.client = client
+        self.source = source
+        self.policy = policy
+        self.parse_key = parse_key
+        self.name = dialect.name
+        self.missing_is_error = dialect.missing_is_error
+        self.delete_batch = dialect.delete_batch
+        self.delete_concurrency = dialect.delete_concurrency
+
+    # ---- one request ------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        request: Request,
+        sink: int = COLLECT,
+        *,
+        into: Any = None,
+        retry: Retry | None = None,
+        resumable: bool = False,
+        accept: Callable[[Any], bool] | None = None,
+    ) -> Op[Any]:
+        """Send a request until it succeeds or must not be repeated; every attempt is signed afresh.
+
+        Args:
+            request: built by the dialect.
+            sink: where the body goes.
+            into: buffer of the INTO sink.
+            retry: budget to draw on; a fresh one by default.
+            resumable: raise `BodyBroke` where a body broke after its first bytes, instead of starting over.
+            accept: takes an answer that is no success, and makes it the result by returning true.
+
+        Returns:
+            The response, status 2xx or accepted.
+        """
+        dialect = self.dialect
+        source = self.source
+        if retry is None:
+            retry = Retry(self.policy)
+        refreshed = adjusted = followed = False
+        if request.body and _size(request.body) > _HASH_INLINE_BYTES:
+            yield Call(dialect.prepare, request)
+        while True:
+            now = time.time()
+            cred = source.current(now)
+            if cred is None:
+                cred = yield from credential(source)
+            url, headers = dialect.sign(request, None if cred is ANONYMOUS else cred, now)
+            try:
+                response = yield Send(
+                    self.client, request.method, url, headers, request.body, sink, into, request.slice_
+                )
+            except AttemptFailed as failure:
+                broken = failure.response
+                if resumable and failure.received and broken is not None and 200 <= broken.status < 300:
+                    raise BodyBroke(broken, failure.received, failure) from None
+                yield from self.after_failure(request, failure, retry, url)
+                continue
+            status = response.status
+            if 200 <= status < 300:
+                if status != 200 or not dialect.ok_body_is_error(request, _body_if_checked(request, response)):
+                    return response
+            elif accept is not None and accept(response):
+                return response
+            body = response.body()
+            verdict = dialect.failed(request, response, body)
+            pause: float | None = None
+            if verdict in ("retry", "throttled"):
+                pause = retry.delay(minimum=retry_after(response))
+            elif verdict == "expired" and not refreshed and cred is not ANONYMOUS:
+                refreshed = True
+                if source.renewable:
+                    yield from credential(source, after=cred)
+                    pause = 0.0
+            elif verdict == "clock" and not adjusted:
+                adjusted = True
+                if dialect.note_clock(response, now):
+                    pause = 0.0
+            elif verdict == "redirect" and not followed:
+                followed = True
+                if dialect.follow(request, response, body):
+                    pause = 0.0
+            error = dialect.error(
+                request,
+                response,
+                body,
+                url=url,
+                elapsed=retry.elapsed,
+                attempts=retry.attempts,
+                max_retries=self.policy.max_retries,
+                retry_timeout=self.policy.retry_timeout_s,
+            )
+            if isinstance(error, BaseError):
+                retry.note_response(response, error.code, error.request_id, pause or 0.0)
+                error.attempts = list(retry.attempts)
+            if pause is None:
+                raise error
+            if pause:
+                yield Sleep(pause)
+
+    def after_failure(self, request: Request, failure: AttemptFailed, retry: Retry, url: str) -> Op[None]:
+        """Wait before the next try, or raise what the failure means."""
+        if failure.kind == "parked":  # our own doing, at no fault of the server: at once, and not counted
+            return
+        pause = retry.delay() if may_repeat(request, failure) else None
+        retry.note_failure(failure, pause or 0.0)
+        if pause is None:
+            raise self.dialect.error_for_failure(
+                request,
+                failure,
+                url=url,
+                elapsed=retry.elapsed,
+                attempts=retry.attempts,
+                max_retries=self.policy.max_retries,
+                retry_timeout=self.policy.retry_timeout_s,
+            ) from None
+        yield Sleep(pause)
+
+    # ---- reading ----------------------------------------------------------------------------------------
+
+    def get(self, key: str, spec: GetSpec) -> Op[RemoteObject]:
+        """Open an object: resumes at its head, the body follows on demand."""
+        retry = Retry(self.policy)
+        request = self.dialect.build_get(key, spec)
+        wants_suffix = spec.range is not None and spec.range.suffix is not None
+        response = yield from self.request(
+            request, STREAM, retry=retry, accept=_is_unsatisfied if wants_suffix else None
+        )
+        if response.status == 416:
+            # The last bytes of an empty object are none; only its meta is missing from the answer.
+            meta = yield from self.head(key, spec.version)
+            if meta["size"] and spec.range is not None and spec.range.suffix:
+                raise GenericError.of(self.name, "the object changed while its range was read", key=key)
+            return RemoteObject(self, request, response, meta, (meta["size"], meta["size"]), {}, retry)
+        try:
+            meta, span, attributes = self.dialect.read_get(response, key, spec)
+        except BaseException:
+            response.cancel()
+            raise
+        if spec.head:
+            span = (0, meta["size"])
+        return RemoteObject(self, request, response, meta, span, attributes, retry, empty=spec.head)
+
+    def get_range(self, key: str, start: int, end: int, into: Any) -> Op[Any]:
+        """Bytes ``start`` to ``end``, clipped; as ``Bytes``, or their number where they went ``into`` a buffer."""
+        retry = Retry(self.policy)
+        request = self.dialect.build_range(key, start, end)
+        try:
+            response = yield from self.request(
+                request, COLLECT if into is None else INTO, into=into, retry=retry, resumable=True
+            )
+        except BodyBroke as broke:
+            return (yield from self._finish_range(request, start, end, into, broke, retry))
+        first, last = self.dialect.check_range(response, start, end, sliced=response.sliced)
+        if into is not None:
+            if response.received != last - first:
+                raise _short(self.name, key, response.received, last - first)
+            return last - first
+        body = response.body()
+        if len(body) != last - first:
+            raise _short(self.name, key, len(body), last - first)
+        return body
+
+    def _finish_range(
+        self, request: Request, start: int, end: int, into: Any, broke: BodyBroke, retry: Retry
+    ) -> Op[Any]:
+        """Fetch what is missing of a range whose body broke."""
+        response = broke.response
+        start, end = self.dialect.check_range(response, start, end, sliced=response.sliced)
+        e_tag = response.header("etag")
+        if into is not None:
+            yield from self.rest(request, start, end, e_tag, broke, retry, memoryview(into).cast("B"))
+            return end - start
+        pieces = yield from self.rest(request, start, end, e_tag, broke, retry, None)
+        return b"".join(pieces)
+
+    def rest(
+        self,
+        request: Request,
+        start: int,
+        end: int,
+        e_tag: str | None,
+        broke: BodyBroke,
+        retry: Retry,
+        view: memoryview | None,
+    ) -> Op[list[Any]]:
+        """Fetch the rest of a body that broke, as often as it takes while it makes progress.
+
+        Args:
+            request: what the body was asked for with.
+            start, end: the whole span; ``broke`` says how much of it arrived.
+            e_tag: of the object; all pieces must be of the same.
+            broke: the first break.
+            retry: the operation's budget.
+            view: buffer for the whole span, or ``None`` to collect pieces.
+
+        Returns:
+            The pieces, the first included; empty where they went into ``view``.
+        """
+        pieces: list[Any] = []
+        position = start
+        while True:
+            if view is None:
+                pieces.append(broke.response.body())
+                got = len(pieces[-1])
+            else:
+                got = broke.received
+            position += got
+            if got:
+                retry.progressed()
+            if position >= end:
+                return pieces
+            yield from self.before_resume(request, e_tag, broke.failure, retry)
+            follow_up = self.dialect.build_resume(request, position, end, e_tag)
+            try:
+                response = yield from self.request(
+                    follow_up,
+                    COLLECT if view is None else INTO,
+                    into=None if view is None else view[position - start : end - start],
+                    retry=retry,
+                    resumable=True,
+                )
+            except BodyBroke as again:
+                self.dialect.check_resume(again.response, position, end, e_tag)
+                broke = again
+                continue
+            self.dialect.check_resume(response, position, end, e_tag)
+            if view is None:
+                pieces.append(response.body())
+            return pieces
+
+    def before_resume(self, request: Request, e_tag: str | None, failure: AttemptFailed, retry: Retry) -> Op[None]:
+        """Wait before a resumption, or raise where there can be none."""
+        if e_tag is None:
+            retry.note_failure(failure, 0.0)
+            raise self.dialect.error_for_failure(
+                request, failure, url=self.dialect.endpoint + request.path, elapsed=retry.elapsed, attempts=retry.attempts
+            ) from None
+        yield from self.after_failure(request, failure, retry, self.dialect.endpoint + request.path)
+
+    def head(self, key: str, version: str | None) -> Op[ObjectMeta]:
+        """The object's meta."""
+        response = yield from self.request(self.dialect.build_head(key, version))
+        return self.dialect.read_head(response, key)
+
+    def list_page(self, prefix: str, offset: str | None, *, delimiter: bool, cursor: Any) -> Op[ListPage]:
+        """One page of a listing."""
+        retry = Retry(self.policy)
+        request = self.dialect.build_list(prefix, offset, delimiter, cursor)
+        response = yield from self.request(request, LIST, retry=retry)
+        try:
+            page = response.listing(self.dialect.list_strip)
+        except ValueError as exc:
+            raise GenericError.of(
+                self.name,
+                f"Got invalid list response: {exc}",
+                status=response.status,
+                request_id=response.header("x-amz-request-id"),
+                hint="the endpoint may not speak this protocol",
+            ) from None
+        return self.dialect.read_list(page)
+
+    # ---- writing ----------------------------------------------------------------------------------------
+
+    def put(self, key: str, body: Sequence[Buffer], spec: PutSpec) -> Op[PutResult]:
+        """Write an object in one request."""
+        response = yield from self.request(self.dialect.build_put(key, body, spec))
+        return self.dialect.read_put(response)
+
+    def start_upload(self, key: str, spec: PutSpec) -> Op[RemoteUpload]:
+        """Begin an upload in parts."""
+        response = yield from self.request(self.dialect.build_start(key, spec))
+        return RemoteUpload(self, key, self.dialect.read_start(response.body()), spec)
+
+    def delete(self, keys: Sequence[str]) -> Op[list[Exception | None]]:
+        """Delete up to ``delete_batch`` keys: one outcome each."""
+        dialect = self.dialect
+        if dialect.delete_batch > 1:
+            response = yield from self.request(dialect.build_delete(keys))
+            return dialect.read_delete(response.body(), keys)
+        outcomes: list[Exception | None] = []
+        for key in keys:
+            try:
+                yield from self.request(dialect.build_delete_one(key))
+            except BaseError as exc:
+                outcomes.append(exc)
+            else:
+                outcomes.append(None)
+        return outcomes
+
+    def copy(self, from_: str, to: str, *, overwrite: bool) -> Op[None]:
+        """Copy inside the store, by the service."""
+        dialect = self.dialect
+        if not overwrite and dialect.copy_create == "multipart":
+            meta = yield from self.head(from_, None)
+            yield from self._copy_in_parts(from_, to, meta["size"], PutSpec(mode="create"))
+            return
+        try:
+            yield from self.request(dialect.build_copy(from_, to, overwrite))
+        except NotSupportedError:
+            raise
+        except BaseError as error:
+            # One request copies at most 5 GiB, and only the refusal tells that the object is larger.
+            if not overwrite or error.status != 400:
+                raise
+            meta = yield from self.head(from_, None)
+            if meta["size"] <= dialect.max_copy_bytes:
+                raise
+            yield from self._copy_in_parts(from_, to, meta["size"], PutSpec())
+
+    def _copy_in_parts(self, from_: str, to: str, size: int, spec: PutSpec) -> Op[None]:
+        dialect = self.dialect
+        upload = yield from self.start_upload(to, spec)
+        try:
+            running: list[Any] = []
+            spans: list[tuple[int, int] | None] = [
+                (start, min(start + _COPY_PART_BYTES, size)) for start in range(0, size, _COPY_PART_BYTES)
+            ]
+            if len(spans) <= 1:
+                spans = [None]  # the whole object, of whatever size
+            for number, span in enumerate(spans, 1):
+                request = dialect.build_part_copy(from_, to, upload.upload_id, number, span)
+                running.append((yield Fork(upload.copied_part(number, request))))
+                yield from settle(running, _COPY_CONCURRENCY)
+            yield from settle(running, 1)
+            yield from upload.finish()
+        except GeneratorExit:
+            raise
+        except BaseException:
+            yield Cancel(running)
+            yield from upload.abort()
+            raise
+
+    def rename(self, from_: str, to: str, *, overwrite: bool) -> Op[None]:
+        """Copy, then delete the source."""
+        yield from self.copy(from_, to, overwrite=overwrite)
+        for outcome in (yield from self.delete([from_])):
+            if outcome is not None:
+                raise outcome
+
+
+def settle(running: list[Any], limit: int) -> Op[None]:
+    """Wait until fewer than ``limit`` of the forked children run; take out the done ones, raise the first error."""
+    while True:
+        for child in running:
+            if child.done and child.error is not None:
+                raise child.error
+        running[:] = [child for child in running if not child.done]
+        if len(running) < limit:
+            return
+        yield Join(running)
+
+
+class RemoteObject:
+    """An object opened by `RemoteBackend.get`; see ``Opened``.
+
+    Its body is read from one response; where that breaks, from another one that continues at the same byte of the same
+    version.
+    """
+
+    __slots__ = ("_backend", "_position", "_request", "_response", "_retry", "attributes", "meta", "range")
+
+    def __init__(
+        self,
+        backend: RemoteBackend,
+        request: Request,
+        response: Any,
+        meta: ObjectMeta,
+        span: tuple[int, int],
+        attributes: dict[str, str],
+        retry: Retry,
+        *,
+        empty: bool = False,
+    ) -> None:
+        self._backend = backend
+        self._request = request
+        self._response = response
+        self._retry = retry
+        self.meta = meta
+        self.range = span
+        self.attributes = attributes
+        # Where the next byte of the body stands in the object; at the end of the range there is none to come.
+        self._position = span[1] if empty else span[0]
+
+    @property
+    def timing(self) -> Any:
+        """Of the response that is being read."""
+        return self._response.timing()
+
+    def collect(self) -> Op[Any]:
+        """All of the body that was not read yet."""
+        start, end = self._position, self.range[1]
+        if start >= end:
+            self.close()
+            return b""
+        self._position = end
+        response = self._response
+        try:
+            body = yield Collect(response)
+        except AttemptFailed as failure:
+            return (yield from self._collect_rest(start, end, failure))
+        if len(body) != end - start:
+            raise _short(self._backend.name, self.meta["path"], len(body), end - start)
+        return body
+
+    def _collect_rest(self, start: int, end: int, failure: AttemptFailed) -> Op[Any]:
+        broke = BodyBroke(self._response, failure.received, failure)
+        pieces = yield from self._backend.rest(
+            self._request, start, end, self.meta["e_tag"], broke, self._retry, None
+        )
+        body = b"".join(pieces)
+        if len(body) != end - start:
+            raise _short(self._backend.name, self.meta["path"], len(body), end - start)
+        return body
+
+    def read(self, size: int) -> Op[bytes]:
+        """The next bytes of the body: at least ``size``, fewer only at its end."""
+        end = self.range[1]
+        chunk = b""
+        while self._position < end:
+            try:
+                more = yield Read(self._response, size - len(chunk))
+            except AttemptFailed as failure:
+                yield from self._reopen(failure)
+                continue
+            if not more:
+                raise _short(self._backend.name, self.meta["path"], self._position - self.range[0], end - self.range[0])
+            self._position += len(more)
+            chunk = chunk + more if chunk else more
+            if len(chunk) >= size:
+                break
+        return chunk
+
+    def _reopen(self, failure: AttemptFailed) -> Op[None]:
+        """Continue where the broken response ended."""
+        backend = self._backend
+        e_tag = self.meta["e_tag"]
+        if failure.received:
+            self._retry.progressed()
+        yield from backend.before_resume(self._request, e_tag, failure, self._retry)
+        end = self.range[1]
+        request = backend.dialect.build_resume(self._request, self._position, end, e_tag)
+        response = yield from backend.request(request, STREAM, retry=self._retry)
+        try:
+            backend.dialect.check_resume(response, self._position, end, e_tag)
+        except BaseException:
+            response.cancel()
+            raise
+        self._response = response
+
+    def close(self) -> None:
+        """Give up the rest of the body."""
+        self._response.cancel()
+
+
+class RemoteUpload:
+    """A multipart upload; see ``Upload``."""
+
+    def __init__(self, backend: RemoteBackend, key: str, upload_id: str, spec: PutSpec) -> None:
+        self._backend = backend
+        self._key = key
+        self._spec = spec
+        self._tags: dict[int, Any] = {}
+        self.upload_id = upload_id
+        self.max_parts: int | None = backend.dialect.max_parts
+        self.min_part_bytes = backend.dialect.min_part_bytes
+
+    def part(self, number: int, body: Sequence[Buffer]) -> Op[None]:
+        """Send part ``number``, from 1."""
+        dialect = self._backend.dialect
+        response = yield from self._backend.request(dialect.build_part(self._key, self.upload_id, number, body))
+        self._tags[number] = dialect.read_part(response)
+
+    def copied_part(self, number: int, request: Request) -> Op[None]:
+        """Have the service make part ``number`` from another object."""
+        response = yield from self._backend.request(request)
+        self._tags[number] = self._backend.dialect.read_part_copy(response.body())
+
+    def finish(self) -> Op[PutResult]:
+        """Make the object out of the parts."""
+        dialect = self._backend.dialect
+        request = dialect.build_finish(self._key, self.upload_id, sorted(self._tags.items()), self._spec)
+        response = yield from self._backend.request(request)
+        return dialect.read_finish(response, response.body())
+
+    def abort(self) -> Op[None]:
+        """Remove the parts. Failures are left to the service's lifecycle rules: what made us abort is what counts."""
+        try:
+            yield from self._backend.request(self._backend.dialect.build_abort(self._key, self.upload_id))
+        except BaseError:
+            return
+
+
+def _body_if_checked(request: Request, response: Any) -> Any:
+    """The body of a 200 whose kind of request may carry an error there; empty for all others."""
+    return response.body() if request.operation in ("copy", "finish", "bulk_delete", "part") and request.method != "GET" else b""
+
+
+def _is_unsatisfied(response: Any) -> bool:
+    return response.status == 416
+
+
+def _size(body: Sequence[Buffer]) -> int:
+    return sum(memoryview(buffer).nbytes for buffer in body)
+
+
+def _short(store: str, key: str, got: int, wanted: int) -> IntegrityError:
+    return IntegrityError.of(store, f"{got} bytes of {wanted} arrived of {key}", key=key, retryable=True)
