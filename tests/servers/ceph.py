@@ -42,6 +42,9 @@ _CONF = """
     ms_bind_ipv6 = false
     ms_bind_port_min = {low}
     ms_bind_port_max = {high}
+
+    # Not for the monitor: it would then take the default ports in place of those in mon_host.
+    [osd]
     public_addr = 127.0.0.1
     cluster_addr = 127.0.0.1
 

@@ -18,8 +18,8 @@ from tests.servers.process import CACHE
 
 PINS = Path(__file__).parent
 DEFAULT = ("swift", "moto", "rclone")
-# LocalStack runs on Python 3.12 and later only; the others on every Python that the project supports.
-_FLOOR = {"localstack": (3, 12)}
+# LocalStack runs on Python 3.13 and later only; the others on every Python that the project supports.
+_FLOOR = {"localstack": (3, 13)}
 
 
 def _interpreter(name: str) -> str | None:

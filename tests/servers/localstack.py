@@ -1,6 +1,6 @@
 """LocalStack without containers: the closest to AWS in checksums, encryption and copy conditions.
 
-Believes every header signature. Needs Python 3.12 or later somewhere on PATH, and half a gigabyte for its packages.
+Believes every header signature. Needs Python 3.13 or later somewhere on PATH, and half a gigabyte for its packages.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ _LEASH = Path(__file__).with_name("_leash.py")
 # Below the kernel's ephemeral range: a client's outgoing connection cannot take the port before the server does.
 _PORTS = range(18_000, 32_000)
 _handed_out: set[int] = set()
+# Write ends of the pipes that hold our servers; leak checks pass over them.
+leashes: set[int] = set()
 
 
 class ServerStartError(RuntimeError):
@@ -126,6 +128,7 @@ class ServerProcess:
         self.name = name
         self.log = log
         read_end, self._write_end = os.pipe()
+        leashes.add(self._write_end)
         texts = [[os.fspath(word) for word in command] for command in commands]
         try:
             with log.open("ab") as output:
@@ -140,7 +143,7 @@ class ServerProcess:
                     start_new_session=True,  # Ctrl-C at the terminal is ours, not the server's
                 )
         except BaseException:
-            os.close(self._write_end)
+            self._let_go()
             raise
         finally:
             os.close(read_end)
@@ -167,10 +170,14 @@ class ServerProcess:
 
     def stop(self) -> None:
         """End all commands and whatever they started; harmless when called again."""
+        self._let_go()
+        self._leash.wait()
+
+    def _let_go(self) -> None:
         if self._write_end >= 0:
             os.close(self._write_end)
+            leashes.discard(self._write_end)
             self._write_end = -1
-        self._leash.wait()
 
 
 def _sweep(root: Path) -> None:

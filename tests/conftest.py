@@ -1,0 +1,29 @@
+"""What holds for every test: see tests/README.md."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+
+import pytest
+
+pytest_plugins = ["tests.fix_gc", "tests.fix_server", "tests.fix_stores"]
+
+# Need more than this project brings along: run only when asked for, and then they start or fail.
+ON_REQUEST = ("ceph", "localstack", "network")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A crash in C prints every thread's Python stack, on the real stderr even while output is captured.
+    if not faulthandler.is_enabled():
+        faulthandler.enable(file=sys.__stderr__, all_threads=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what runs on request only, unless ``-m`` names it."""
+    expression = str(config.getoption("markexpr"))
+    unasked = {name for name in ON_REQUEST if name not in expression}
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in unasked)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
