@@ -2,7 +2,9 @@
  *
  * A push parser over arbitrary splits of the input: no tree, no copy but into one text arena, no recursion.
  * Knows elements by local name (namespaces and prefixes ignored), decodes entities and character references, ignores
- * comments, processing instructions and unknown elements, refuses DTDs. Not for hostile-size input: see limits.
+ * comments, processing instructions and unknown elements, refuses DTDs. Text is UTF-8 and passes unchecked and unchanged,
+ * control characters and references to them included; an empty ETag, VersionId, token or marker counts as none. Limits:
+ * 64 open elements, 16 KiB in their names, 1 MiB in a value, 4 GiB in all values.
  */
 #ifndef OB_LISTXML_H
 #define OB_LISTXML_H
@@ -21,7 +23,7 @@ typedef struct ob_list_entry {
 } ob_list_entry;
 
 typedef struct ob_list_page {
-  const char *text; /* the arena */
+  const char *text; /* the arena, never NULL */
   const ob_list_entry *entries;
   size_t n_entries;
   const ob_list_entry *prefixes; /* key_off/key_len only: trailing delimiter kept */

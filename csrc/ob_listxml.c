@@ -1,0 +1,696 @@
+/* ob_listxml.c - push parser for S3 list pages.
+ *
+ * The document passes through a machine with one state for each kind of markup. Every state can be left and entered between
+ * any two bytes, so nothing of the input is kept but what a list page consists of: values go to the arena as they arrive,
+ * names of open elements to a fixed stack. An element is known by its name and its parent; children of unknown elements
+ * are unknown too.
+ *
+ * Text is taken to be UTF-8 and passes unchanged where XML would refuse or change it (control characters, CR LF, references
+ * such as &#1;): servers write keys as they are, and one odd key must not hide its neighbours.
+ */
+#include "ob_listxml.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_DEPTH 64
+#define MAX_NAMES 16384       /* bytes in the names of all open elements */
+#define MAX_VALUE (1u << 20)  /* bytes in one value */
+#define MAX_ARENA (UINT32_MAX - 1)
+#define MAX_REFERENCE 10      /* bytes between & and ; */
+#define NONE UINT32_MAX
+
+static const char OUT_OF_MEMORY[] = "out of memory";
+
+typedef enum {
+  AT_START,     /* before the first byte, perhaps inside a byte order mark */
+  AT_TEXT,      /* character data */
+  AT_REFERENCE, /* after & */
+  AT_MARKUP,    /* after < */
+  AT_NAME,      /* in the name of a start tag */
+  AT_ATTRIBUTES,
+  AT_END_NAME, /* after </ */
+  AT_END_TAIL, /* after the name of an end tag */
+  AT_BANG,     /* after <! */
+  AT_COMMENT,
+  AT_INSTRUCTION, /* after <? */
+  AT_CDATA
+} state;
+
+/* From E_KEY on: elements whose text is kept. */
+typedef enum {
+  E_DOCUMENT,
+  E_UNKNOWN,
+  E_LIST,
+  E_CONTENTS,
+  E_COMMON_PREFIXES,
+  E_KEY,
+  E_SIZE,
+  E_MODIFIED,
+  E_ETAG,
+  E_VERSION,
+  E_PREFIX,
+  E_TRUNCATED,
+  E_TOKEN,
+  E_MARKER,
+  E_ENCODING
+} element;
+
+typedef struct entries {
+  ob_list_entry *items;
+  size_t n;
+  size_t cap;
+} entries;
+
+struct ob_listxml {
+  const char *error; /* static; "" while there is none */
+  state at;
+  uint8_t matched;   /* bytes seen of what may end or begin this state's markup */
+  char quote;        /* in AT_ATTRIBUTES: the open quote, or 0 */
+  bool slash;        /* in AT_ATTRIBUTES: the last byte was / */
+  bool root_seen;
+  bool url_encoded;
+  bool truncated;
+  bool finished;
+  uint8_t reference_len;
+  char reference[MAX_REFERENCE];
+
+  uint32_t depth; /* open elements */
+  element open[MAX_DEPTH + 1]; /* open[0] is the document */
+  uint32_t name_at[MAX_DEPTH + 2]; /* name of open[i] is names[name_at[i] .. name_at[i + 1]) */
+  uint32_t names_len;
+
+  char *text;
+  size_t text_len;
+  size_t text_cap;
+  size_t value_at; /* where in text the current value begins */
+  ob_list_entry entry; /* of the open Contents */
+  entries objects;
+  entries prefixes;
+  uint32_t token_off, token_len;
+  uint32_t marker_off, marker_len;
+
+  char root[64];
+  char names[MAX_NAMES];
+};
+
+static const ob_list_entry NO_ENTRY = {0, NONE, 0, NONE, 0, NONE, -1, INT64_MIN};
+
+ob_listxml *ob_listxml_new(void) {
+  ob_listxml *p = malloc(sizeof *p);
+  if (p == NULL) return NULL;
+  memset(p, 0, offsetof(ob_listxml, names));
+  p->error = "";
+  p->at = AT_START;
+  p->open[0] = E_DOCUMENT;
+  p->entry = NO_ENTRY;
+  p->token_len = p->marker_len = NONE;
+  return p;
+}
+
+void ob_listxml_free(ob_listxml *p) {
+  if (p == NULL) return;
+  free(p->text);
+  free(p->objects.items);
+  free(p->prefixes.items);
+  free(p);
+}
+
+const char *ob_listxml_error(const ob_listxml *p) { return p->error; }
+
+const char *ob_listxml_root(const ob_listxml *p) { return p->root; }
+
+static const char *fail(ob_listxml *p, const char *why) {
+  p->error = why;
+  return NULL;
+}
+
+/* ---- memory ----------------------------------------------------------------------------------------- */
+
+/* Make room for n more bytes of text. 0, or -1 with the error set. */
+static int reserve_text(ob_listxml *p, size_t n) {
+  if (n > MAX_VALUE || p->text_len - p->value_at + n > MAX_VALUE) return fail(p, "a value is too long"), -1;
+  if (p->text_len + n > MAX_ARENA) return fail(p, "the page is too large"), -1;
+  size_t cap = p->text_cap != 0 ? p->text_cap : 65536;
+  while (cap < p->text_len + n) cap *= 2;
+  char *text = realloc(p->text, cap);
+  if (text == NULL) return fail(p, OUT_OF_MEMORY), -1;
+  p->text = text;
+  p->text_cap = cap;
+  return 0;
+}
+
+/* Add to the current value. 0, or -1 with the error set. */
+static inline int add_text(ob_listxml *p, const char *data, size_t n) {
+  /* The second test keeps the limit of a value exact where there happens to be room. */
+  if ((n > p->text_cap - p->text_len || p->text_len - p->value_at + n > MAX_VALUE) && reserve_text(p, n) != 0) return -1;
+  if (n != 0) memcpy(p->text + p->text_len, data, n);
+  p->text_len += n;
+  return 0;
+}
+
+static int add_entry(ob_listxml *p, entries *list, const ob_list_entry *entry) {
+  if (list->n == list->cap) {
+    size_t cap = list->cap != 0 ? 2 * list->cap : 1000; /* S3's page holds 1,000 */
+    ob_list_entry *items = cap <= SIZE_MAX / sizeof *items ? realloc(list->items, cap * sizeof *items) : NULL;
+    if (items == NULL) return fail(p, OUT_OF_MEMORY), -1;
+    list->items = items;
+    list->cap = cap;
+  }
+  list->items[list->n++] = *entry;
+  return 0;
+}
+
+/* ---- values ----------------------------------------------------------------------------------------- */
+
+static inline bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+
+static inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+static bool equals(const char *text, size_t len, const char *word) {
+  return len == strlen(word) && memcmp(text, word, len) == 0;
+}
+
+/* ASCII letters of either case; word is in lower case. */
+static bool equals_folded(const char *text, size_t len, const char *word) {
+  if (len != strlen(word)) return false;
+  for (size_t i = 0; i < len; i++) {
+    if ((text[i] >= 'A' && text[i] <= 'Z' ? text[i] + ('a' - 'A') : text[i]) != word[i]) return false;
+  }
+  return true;
+}
+
+/* A decimal number of up to 19 digits. 0, or -1. */
+static int read_size(const char *text, size_t len, int64_t *size) {
+  uint64_t value = 0;
+  if (len == 0 || len > 19) return -1;
+  for (size_t i = 0; i < len; i++) {
+    if (!is_digit(text[i])) return -1;
+    value = value * 10 + (uint64_t)(text[i] - '0');
+  }
+  if (value > INT64_MAX) return -1;
+  *size = (int64_t)value;
+  return 0;
+}
+
+/* n digits at text, which must be there; or -1. */
+static int read_digits(const char *text, int n) {
+  int value = 0;
+  for (int i = 0; i < n; i++) {
+    if (!is_digit(text[i])) return -1;
+    value = value * 10 + (text[i] - '0');
+  }
+  return value;
+}
+
+/* Days from 1970-01-01 to a day of the Gregorian calendar. Years are counted from March, so that the leap day is the last. */
+static int64_t days_since_epoch(int year, int month, int day) {
+  int64_t y = month > 2 ? year : year - 1;
+  int64_t day_of_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1;
+  return 365 * y + y / 4 - y / 100 + y / 400 + day_of_year - 719468;
+}
+
+static int days_in_month(int year, int month) {
+  static const uint8_t days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+  int leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+  return month == 2 && leap ? 29 : days[month - 1];
+}
+
+/* RFC 3339 time, fraction cut to microseconds; no zone means UTC. 0, or -1. */
+static int read_time(const char *text, size_t len, int64_t *time_us) {
+  if (len < 19 || text[4] != '-' || text[7] != '-' || text[13] != ':' || text[16] != ':') return -1;
+  if (text[10] != 'T' && text[10] != 't' && text[10] != ' ') return -1;
+  int year = read_digits(text, 4), month = read_digits(text + 5, 2), day = read_digits(text + 8, 2);
+  int hour = read_digits(text + 11, 2), minute = read_digits(text + 14, 2), second = read_digits(text + 17, 2);
+  if (year < 0 || month < 1 || month > 12 || day < 1 || day > days_in_month(year, month)) return -1;
+  if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60) return -1; /* 60: leap second */
+
+  size_t i = 19;
+  int64_t micros = 0;
+  if (i < len && text[i] == '.') {
+    int64_t unit = 100000;
+    size_t first = ++i;
+    for (; i < len && is_digit(text[i]); i++, unit /= 10) micros += unit * (text[i] - '0');
+    if (i == first) return -1;
+  }
+
+  int64_t offset_s = 0;
+  if (i < len && (text[i] == 'Z' || text[i] == 'z')) {
+    i++;
+  } else if (i < len && (text[i] == '+' || text[i] == '-')) {
+    if (len - i != 6 || text[i + 3] != ':') return -1;
+    int hours = read_digits(text + i + 1, 2), minutes = read_digits(text + i + 4, 2);
+    if (hours < 0 || hours > 23 || minutes < 0 || minutes > 59) return -1;
+    offset_s = (hours * 60 + minutes) * (text[i] == '-' ? -60 : 60);
+    i += 6;
+  }
+  if (i != len) return -1;
+
+  int64_t seconds = days_since_epoch(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset_s;
+  *time_us = seconds * 1000000 + micros;
+  return 0;
+}
+
+static int hex_digit(char c) {
+  if (is_digit(c)) return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+/* Percent-decode in place, + being a space; what is no escape stays. The new length. */
+static uint32_t decode_percent(char *text, uint32_t len) {
+  uint32_t out = 0;
+  for (uint32_t i = 0; i < len; i++) {
+    int high = -1, low = -1;
+    if (text[i] == '%' && len - i > 2) {
+      high = hex_digit(text[i + 1]);
+      low = hex_digit(text[i + 2]);
+    }
+    if (high >= 0 && low >= 0) {
+      text[out++] = (char)(high * 16 + low);
+      i += 2;
+    } else {
+      text[out++] = text[i] == '+' ? ' ' : text[i];
+    }
+  }
+  return out;
+}
+
+/* ---- elements --------------------------------------------------------------------------------------- */
+
+static element identify(element parent, const char *name, size_t len) {
+  switch (parent) {
+    case E_CONTENTS:
+      switch (len) {
+        case 3: return memcmp(name, "Key", 3) == 0 ? E_KEY : E_UNKNOWN;
+        case 4: return memcmp(name, "Size", 4) == 0 ? E_SIZE : memcmp(name, "ETag", 4) == 0 ? E_ETAG : E_UNKNOWN;
+        case 9: return memcmp(name, "VersionId", 9) == 0 ? E_VERSION : E_UNKNOWN;
+        case 12: return memcmp(name, "LastModified", 12) == 0 ? E_MODIFIED : E_UNKNOWN;
+        default: return E_UNKNOWN;
+      }
+    case E_COMMON_PREFIXES: return equals(name, len, "Prefix") ? E_PREFIX : E_UNKNOWN;
+    case E_LIST:
+      if (equals(name, len, "Contents")) return E_CONTENTS;
+      if (equals(name, len, "CommonPrefixes")) return E_COMMON_PREFIXES;
+      if (equals(name, len, "IsTruncated")) return E_TRUNCATED;
+      if (equals(name, len, "NextContinuationToken")) return E_TOKEN;
+      if (equals(name, len, "NextMarker")) return E_MARKER;
+      if (equals(name, len, "EncodingType")) return E_ENCODING;
+      return E_UNKNOWN;
+    case E_DOCUMENT: return equals(name, len, "ListBucketResult") ? E_LIST : E_UNKNOWN;
+    default: return E_UNKNOWN;
+  }
+}
+
+/* The name of a start tag is complete on top of the stack of names. 0, or -1 with the error set. */
+static int start_element(ob_listxml *p) {
+  const char *name = p->names + p->name_at[p->depth + 1];
+  size_t len = p->names_len - p->name_at[p->depth + 1];
+  if (len == 0) return fail(p, "a tag has no name"), -1;
+  for (size_t i = len; i > 0; i--) {
+    if (name[i - 1] == ':') {
+      name += i;
+      len -= i;
+      break;
+    }
+  }
+
+  element parent = p->open[p->depth];
+  if (parent == E_DOCUMENT) {
+    if (p->root_seen) return fail(p, "there is more than one root element"), -1;
+    p->root_seen = true;
+    size_t kept = len < sizeof p->root ? len : sizeof p->root - 1;
+    memcpy(p->root, name, kept);
+  }
+  if (parent >= E_KEY) return fail(p, "an element where text was expected"), -1;
+
+  element child = identify(parent, name, len);
+  if (child == E_LIST && reserve_text(p, 0) != 0) return -1; /* from here on text is not NULL */
+  if (child == E_CONTENTS) p->entry = NO_ENTRY;
+  p->value_at = p->text_len;
+  p->depth++;
+  p->open[p->depth] = child;
+  return 0;
+}
+
+/* The value in text[value_at .. text_len): its place; an empty one counts as none. */
+static void keep_value(const ob_listxml *p, uint32_t *off, uint32_t *len) {
+  *off = (uint32_t)p->value_at;
+  *len = p->text_len > p->value_at ? (uint32_t)(p->text_len - p->value_at) : NONE;
+}
+
+/* 0, or -1 with the error set. */
+static int end_element(ob_listxml *p) {
+  element ending = p->open[p->depth];
+  p->names_len = p->name_at[p->depth];
+  p->depth--;
+  if (ending == E_UNKNOWN || ending == E_LIST || ending == E_COMMON_PREFIXES) return 0;
+
+  if (ending == E_CONTENTS) {
+    if (p->entry.key_len == NONE) return fail(p, "an entry has no Key"), -1;
+    return add_entry(p, &p->objects, &p->entry);
+  }
+  if (ending == E_PREFIX) {
+    ob_list_entry prefix = NO_ENTRY;
+    prefix.key_off = (uint32_t)p->value_at;
+    prefix.key_len = (uint32_t)(p->text_len - p->value_at);
+    return add_entry(p, &p->prefixes, &prefix);
+  }
+
+  switch (ending) {
+    case E_KEY:
+      p->entry.key_off = (uint32_t)p->value_at;
+      p->entry.key_len = (uint32_t)(p->text_len - p->value_at);
+      return 0;
+    case E_ETAG: keep_value(p, &p->entry.etag_off, &p->entry.etag_len); return 0;
+    case E_VERSION: keep_value(p, &p->entry.version_off, &p->entry.version_len); return 0;
+    case E_TOKEN: keep_value(p, &p->token_off, &p->token_len); return 0;
+    case E_MARKER: keep_value(p, &p->marker_off, &p->marker_len); return 0;
+    default: break;
+  }
+
+  /* What remains is read now and leaves the arena. */
+  const char *text = p->text + p->value_at;
+  size_t len = p->text_len - p->value_at;
+  p->text_len = p->value_at;
+  while (len > 0 && is_space(text[0])) text++, len--;
+  while (len > 0 && is_space(text[len - 1])) len--;
+  if (len == 0) return 0;
+  switch (ending) {
+    case E_SIZE:
+      if (read_size(text, len, &p->entry.size) != 0) return fail(p, "a Size is not a number of bytes"), -1;
+      break;
+    case E_MODIFIED:
+      if (read_time(text, len, &p->entry.modified_us) != 0) return fail(p, "a LastModified is not an RFC 3339 time"), -1;
+      break;
+    case E_TRUNCATED: p->truncated = equals_folded(text, len, "true"); break;
+    case E_ENCODING: p->url_encoded = equals_folded(text, len, "url"); break;
+    default: break;
+  }
+  return 0;
+}
+
+/* ---- states: each consumes from [at, end) and returns where it stopped, or NULL with the error set ------ */
+
+static const char *feed_start(ob_listxml *p, const char *at) {
+  static const char mark[] = "\xef\xbb\xbf";
+  if (*at == mark[p->matched]) {
+    if (++p->matched == 3) {
+      p->matched = 0;
+      p->at = AT_TEXT;
+    }
+    return at + 1;
+  }
+  if (p->matched != 0) return fail(p, "the document is not XML");
+  p->at = AT_TEXT;
+  return at;
+}
+
+static const char *feed_text(ob_listxml *p, const char *at, const char *end) {
+  if (p->depth == 0) {
+    while (at < end && is_space(*at)) at++;
+    if (at == end) return at;
+    if (*at != '<') return fail(p, p->root_seen ? "text after the root element" : "the document is not XML");
+    p->at = AT_MARKUP;
+    return at + 1;
+  }
+
+  bool kept = p->open[p->depth] >= E_KEY;
+  /* A value is searched in short runs: were each reference to look for < in all the rest, time would grow with its square. */
+  if (kept && end - at > 256) end = at + 256;
+  const char *stop = *at == '<' ? at : memchr(at, '<', (size_t)(end - at));
+  const char *run_end = stop != NULL ? stop : end;
+  if (kept && run_end > at) {
+    const char *reference = memchr(at, '&', (size_t)(run_end - at));
+    if (add_text(p, at, (size_t)((reference != NULL ? reference : run_end) - at)) != 0) return NULL;
+    if (reference != NULL) {
+      p->at = AT_REFERENCE;
+      p->reference_len = 0;
+      return reference + 1;
+    }
+  }
+  if (stop == NULL) return end;
+  p->at = AT_MARKUP;
+  return stop + 1;
+}
+
+/* A character reference's number, or -1: "#65", "#x41". */
+static int64_t reference_number(const char *text, size_t len) {
+  int64_t value = 0;
+  int hex = len > 1 && text[1] == 'x';
+  size_t i = hex ? 2 : 1;
+  if (i == len) return -1;
+  for (; i < len; i++) {
+    int digit = hex_digit(text[i]);
+    if (digit < 0 || (!hex && digit > 9)) return -1;
+    value = value * (hex ? 16 : 10) + digit; /* MAX_REFERENCE digits at most: cannot overflow */
+  }
+  return value <= 0x10ffff && (value < 0xd800 || value > 0xdfff) ? value : -1;
+}
+
+static int add_character(ob_listxml *p, uint32_t c) {
+  char utf8[4];
+  size_t n;
+  if (c < 0x80) {
+    utf8[0] = (char)c;
+    n = 1;
+  } else if (c < 0x800) {
+    utf8[0] = (char)(0xc0 | c >> 6);
+    utf8[1] = (char)(0x80 | (c & 0x3f));
+    n = 2;
+  } else if (c < 0x10000) {
+    utf8[0] = (char)(0xe0 | c >> 12);
+    utf8[1] = (char)(0x80 | (c >> 6 & 0x3f));
+    utf8[2] = (char)(0x80 | (c & 0x3f));
+    n = 3;
+  } else {
+    utf8[0] = (char)(0xf0 | c >> 18);
+    utf8[1] = (char)(0x80 | (c >> 12 & 0x3f));
+    utf8[2] = (char)(0x80 | (c >> 6 & 0x3f));
+    utf8[3] = (char)(0x80 | (c & 0x3f));
+    n = 4;
+  }
+  return add_text(p, utf8, n);
+}
+
+static const char *feed_reference(ob_listxml *p, const char *at, const char *end) {
+  while (at < end && *at != ';') {
+    if (p->reference_len == MAX_REFERENCE) return fail(p, "a reference is malformed");
+    p->reference[p->reference_len++] = *at++;
+  }
+  if (at == end) return at;
+
+  static const struct {
+    const char *name;
+    char c;
+  } entities[] = {{"quot", '"'}, {"amp", '&'}, {"lt", '<'}, {"gt", '>'}, {"apos", '\''}};
+  int64_t c = -1;
+  if (p->reference_len > 0 && p->reference[0] == '#') {
+    c = reference_number(p->reference, p->reference_len);
+  } else {
+    for (size_t i = 0; i < sizeof entities / sizeof *entities && c < 0; i++) {
+      if (equals(p->reference, p->reference_len, entities[i].name)) c = entities[i].c;
+    }
+  }
+  if (c < 0) return fail(p, "a reference is malformed");
+  if (add_character(p, (uint32_t)c) != 0) return NULL;
+  p->at = AT_TEXT;
+  return at + 1;
+}
+
+static const char *feed_markup(ob_listxml *p, const char *at) {
+  p->matched = 0;
+  switch (*at) {
+    case '!': p->at = AT_BANG; return at + 1;
+    case '?': p->at = AT_INSTRUCTION; return at + 1;
+    case '/':
+      if (p->depth == 0) return fail(p, "an end tag without its start");
+      p->at = AT_END_NAME;
+      p->name_at[p->depth + 1] = p->names_len;
+      p->names_len = p->name_at[p->depth]; /* counts up again as the name is compared */
+      return at + 1;
+    default:
+      if (p->depth == MAX_DEPTH) return fail(p, "elements are nested too deeply");
+      p->at = AT_NAME;
+      p->name_at[p->depth + 1] = p->names_len;
+      return at;
+  }
+}
+
+/* Bytes that end a name: white space, / and >; or cannot be part of one. */
+static inline bool ends_name(char c) {
+  return (unsigned char)c <= ' ' || c == '>' || c == '/' || c == '<' || c == '=' || c == '"' || c == '\'' || c == '&';
+}
+
+static const char *end_tag_done(ob_listxml *p, const char *next) {
+  p->at = AT_TEXT;
+  return end_element(p) == 0 ? next : NULL;
+}
+
+static const char *feed_name(ob_listxml *p, const char *at, const char *end) {
+  uint32_t len = p->names_len;
+  while (at < end && !ends_name(*at)) {
+    if (len == MAX_NAMES) return fail(p, "names of elements are too long");
+    p->names[len++] = *at++;
+  }
+  p->names_len = len;
+  if (at == end) return at;
+  if (!is_space(*at) && *at != '/' && *at != '>') return fail(p, "a tag is malformed");
+  if (start_element(p) != 0) return NULL;
+  if (*at == '>') {
+    p->at = AT_TEXT;
+    return at + 1;
+  }
+  p->at = AT_ATTRIBUTES;
+  p->quote = 0;
+  p->slash = false;
+  return at;
+}
+
+static const char *feed_attributes(ob_listxml *p, const char *at, const char *end) {
+  for (; at < end; at++) {
+    if (p->quote != 0) {
+      at = memchr(at, p->quote, (size_t)(end - at));
+      if (at == NULL) return end;
+      p->quote = 0;
+    } else if (*at == '>') {
+      if (p->slash) return end_tag_done(p, at + 1);
+      p->at = AT_TEXT;
+      return at + 1;
+    } else if (*at == '<' || p->slash) {
+      return fail(p, "a tag is malformed"); /* only > may follow the slash */
+    } else if (*at == '"' || *at == '\'') {
+      p->quote = *at;
+    } else {
+      p->slash = *at == '/';
+    }
+  }
+  return at;
+}
+
+static const char *feed_end_name(ob_listxml *p, const char *at, const char *end) {
+  /* names_len runs from the start of the expected name to its end, which is where the next name would begin. */
+  uint32_t len = p->names_len, expected = p->name_at[p->depth + 1];
+  while (at < end && len < expected && *at == p->names[len]) at++, len++;
+  p->names_len = len;
+  if (at == end) return at;
+  if (len < expected || !ends_name(*at)) return fail(p, "an end tag does not match its start");
+  if (*at == '>') return end_tag_done(p, at + 1);
+  p->at = AT_END_TAIL;
+  return at;
+}
+
+static const char *feed_end_tail(ob_listxml *p, const char *at, const char *end) {
+  while (at < end && is_space(*at)) at++;
+  if (at == end) return at;
+  if (*at != '>') return fail(p, "a tag is malformed");
+  return end_tag_done(p, at + 1);
+}
+
+static const char *feed_bang(ob_listxml *p, const char *at) {
+  static const char comment[] = "--", cdata[] = "[CDATA[";
+  /* The first byte says which of the two it must become; the whole of it is compared byte by byte. */
+  const char *word = p->matched > 0 ? (p->reference[0] == '-' ? comment : cdata) : (*at == '-' ? comment : cdata);
+  if (*at != word[p->matched]) {
+    return fail(p, p->matched == 0 && *at == 'D' ? "a document type is not allowed" : "a tag is malformed");
+  }
+  p->reference[0] = word[0];
+  p->matched++;
+  if (word[p->matched] == '\0') {
+    if (word == cdata && p->depth == 0) return fail(p, "text outside the root element");
+    p->matched = 0;
+    p->at = word == comment ? AT_COMMENT : AT_CDATA;
+  }
+  return at + 1;
+}
+
+/* Up to the end of a comment, CDATA section or instruction: `count` times `mark`, then >. Its text is added to the value
+ * where it is kept. */
+static const char *feed_until(ob_listxml *p, const char *at, const char *end, char mark, uint8_t count, bool kept) {
+  static const char marks[] = "]]";
+  for (; at < end; at++) {
+    if (*at == mark) {
+      if (p->matched < count) {
+        p->matched++;
+      } else if (kept && add_text(p, at, 1) != 0) {
+        return NULL;
+      }
+    } else if (*at == '>' && p->matched == count) {
+      p->at = AT_TEXT;
+      return at + 1;
+    } else {
+      const char *next = memchr(at, mark, (size_t)(end - at));
+      if (next == NULL) next = end;
+      if (kept && (add_text(p, marks, p->matched) != 0 || add_text(p, at, (size_t)(next - at)) != 0)) return NULL;
+      p->matched = 0;
+      at = next - 1;
+    }
+  }
+  return at;
+}
+
+int ob_listxml_feed(ob_listxml *p, const char *data, size_t len) {
+  if (p->error[0] != '\0') return -1;
+  const char *at = data;
+  const char *end = data + len;
+  while (at < end) {
+    switch (p->at) {
+      case AT_START: at = feed_start(p, at); break;
+      case AT_TEXT: at = feed_text(p, at, end); break;
+      case AT_REFERENCE: at = feed_reference(p, at, end); break;
+      case AT_MARKUP: at = feed_markup(p, at); break;
+      case AT_NAME: at = feed_name(p, at, end); break;
+      case AT_ATTRIBUTES: at = feed_attributes(p, at, end); break;
+      case AT_END_NAME: at = feed_end_name(p, at, end); break;
+      case AT_END_TAIL: at = feed_end_tail(p, at, end); break;
+      case AT_BANG: at = feed_bang(p, at); break;
+      case AT_COMMENT: at = feed_until(p, at, end, '-', 2, false); break;
+      case AT_INSTRUCTION: at = feed_until(p, at, end, '?', 1, false); break;
+      case AT_CDATA: at = feed_until(p, at, end, ']', 2, p->open[p->depth] >= E_KEY); break;
+    }
+    if (at == NULL) return -1;
+  }
+  return 0;
+}
+
+int ob_listxml_finish(ob_listxml *p, ob_list_page *page) {
+  if (p->error[0] == '\0') {
+    if (!p->root_seen || p->depth > 0 || p->at != AT_TEXT) {
+      fail(p, "the document is cut short");
+    } else if (strcmp(p->root, "ListBucketResult") != 0) {
+      fail(p, "the document is not a list");
+    }
+  }
+  if (p->error[0] != '\0') return -1;
+
+  /* Only now: EncodingType may come after the entries. */
+  if (p->url_encoded && !p->finished) {
+    for (size_t i = 0; i < p->objects.n; i++) {
+      ob_list_entry *entry = &p->objects.items[i];
+      entry->key_len = decode_percent(p->text + entry->key_off, entry->key_len);
+    }
+    for (size_t i = 0; i < p->prefixes.n; i++) {
+      ob_list_entry *entry = &p->prefixes.items[i];
+      entry->key_len = decode_percent(p->text + entry->key_off, entry->key_len);
+    }
+    if (p->marker_len != NONE) p->marker_len = decode_percent(p->text + p->marker_off, p->marker_len);
+  }
+  p->finished = true;
+
+  *page = (ob_list_page){
+      .text = p->text,
+      .entries = p->objects.items,
+      .n_entries = p->objects.n,
+      .prefixes = p->prefixes.items,
+      .n_prefixes = p->prefixes.n,
+      .truncated = p->truncated,
+      .token_off = p->token_off,
+      .token_len = p->token_len,
+      .marker_off = p->marker_off,
+      .marker_len = p->marker_len,
+  };
+  return 0;
+}
