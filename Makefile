@@ -62,14 +62,14 @@ wheel: $(STAMPS)/lint ## build the wheel, repair it, test it in a fresh environm
 	cp $(CACHE)/wheel/raw/*.tar.gz dist/
 	$(PYTHON) -m venv $(CACHE)/wheel/venv
 	$(CACHE)/wheel/venv/bin/python -m pip install --quiet dist/*.whl pytest==$(call pinned,pytest)
-	cd $(CACHE)/wheel && venv/bin/python -I -m pytest -q -p no:cacheprovider -c /dev/null --rootdir . $(CURDIR)/tests/wheel
+	cd $(CACHE)/wheel && venv/bin/python -I -m pytest -q --noconftest -p no:cacheprovider -c /dev/null --rootdir . $(CURDIR)/tests/wheel
 
 # A copy of the tree, so that the instrumented modules do not take the place of the ordinary ones.
 sanitize: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the suite under AddressSanitizer and UBSan
-	tests/sanitize.sh address,undefined $(abspath $(VENV)) $(ARGS)
+	.ci/sanitize address,undefined $(abspath $(VENV)) $(ARGS)
 
 tsan: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the engine and thread tests under ThreadSanitizer
-	tests/sanitize.sh thread $(abspath $(VENV)) $(ARGS)
+	.ci/sanitize thread $(abspath $(VENV)) $(ARGS)
 
 clean: ## remove the environment and everything built; keep the test servers
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(CACHE)/wheel $(CACHE)/sanitize
