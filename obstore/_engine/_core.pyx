@@ -461,6 +461,12 @@ cdef class Queue:
                 ob_cq_close(self._c_cq)
             ob_cq_unref(self._c_cq)
 
+    def close(self):
+        """Nobody will take from here again: cancel what still reports here. Any number of times."""
+        if self.usable:
+            ob_cq_close(self._c_cq)
+            _reap_orphans()
+
     def __reduce__(self):
         raise TypeError("a completion queue cannot be pickled")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from obstore._dialect.attributes import canonical_attributes, checked_tags
+from obstore._dialect.attributes import canonical_attributes
 from obstore._types import GetSpec, PutSpec, Range
 from obstore.exceptions import GenericError
 
@@ -106,7 +106,7 @@ def header_text(value: Any, argument: str) -> str:
 
 def parse_put_options(mode: Any, attributes: Any, tags: Any) -> PutSpec:
     """``mode``, ``attributes`` and ``tags`` of a put."""
-    spec = PutSpec(attributes=canonical_attributes(attributes), tags=checked_tags(tags))
+    spec = PutSpec(attributes=canonical_attributes(_texts(attributes, "attributes")), tags=dict(_texts(tags, "tags")))
     if mode is None:
         return spec
     if isinstance(mode, str):
@@ -122,6 +122,18 @@ def parse_put_options(mode: Any, attributes: Any, tags: Any) -> PutSpec:
         if mode.get(name) is not None:
             setattr(spec, name, header_text(mode[name], f"mode['{name}']"))
     return spec
+
+
+def _texts(value: Any, argument: str) -> Mapping[str, str]:
+    """A mapping of str to str; ``None`` is an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{argument}: '{type(value).__name__}' object is not an instance of 'dict'")
+    for name, item in value.items():
+        if not isinstance(name, str) or not isinstance(item, str):
+            raise TypeError(f"{argument}: names and values must be str, not {name!r}: '{type(item).__name__}'")
+    return value
 
 
 def parse_span(start: Any, end: Any, length: Any, offset: Any) -> tuple[int, int]:

@@ -25,9 +25,7 @@ def head(backend: Backend, path: Any) -> Op[ObjectMeta]:
     return backend.head(backend.parse_key(path, "path"), None)
 
 
-def get_range(
-    backend: Backend, path: Any, start: Any, end: Any, length: Any, offset: Any, into: Any
-) -> Op[Any]:
+def get_range(backend: Backend, path: Any, start: Any, end: Any, length: Any, offset: Any, into: Any) -> Op[Any]:
     """One range of an object, or its number of bytes where it goes ``into`` a buffer."""
     key = backend.parse_key(path, "path")
     first, last = args.parse_span(start, end, length, offset)
@@ -60,7 +58,9 @@ def _writable(buffer: Any, size: int, argument: str) -> memoryview:
     try:
         view = memoryview(buffer)
     except TypeError:
-        raise TypeError(f"{argument}: a writable bytes-like object is required, not '{type(buffer).__name__}'") from None
+        raise TypeError(
+            f"{argument}: a writable bytes-like object is required, not '{type(buffer).__name__}'"
+        ) from None
     if view.readonly:
         raise TypeError(f"{argument}: the buffer is read-only")
     if not view.c_contiguous:

@@ -272,9 +272,7 @@ def part_size(chunk: int, size: int | None, upload: Upload) -> int:
     return wanted
 
 
-def upload(
-    backend: Backend, key: str, source: Source, spec: PutSpec, chunk: int, window: int
-) -> Op[PutResult]:
+def upload(backend: Backend, key: str, source: Source, spec: PutSpec, chunk: int, window: int) -> Op[PutResult]:
     """Write an object in parts, up to ``window`` of them at once; whatever fails, nothing is left behind."""
     first = yield from source.read(chunk)
     second: list[Buffer] = []
@@ -311,5 +309,3 @@ def upload(
 
 def _length(body: list[Buffer]) -> int:
     return sum(memoryview(piece).nbytes for piece in body)
-
-

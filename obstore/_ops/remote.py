@@ -302,7 +302,11 @@ class RemoteBackend:
         if e_tag is None:
             retry.note_failure(failure, 0.0)
             raise self.dialect.error_for_failure(
-                request, failure, url=self.dialect.endpoint + request.path, elapsed=retry.elapsed, attempts=retry.attempts
+                request,
+                failure,
+                url=self.dialect.endpoint + request.path,
+                elapsed=retry.elapsed,
+                attempts=retry.attempts,
             ) from None
         yield from self.after_failure(request, failure, retry, self.dialect.endpoint + request.path)
 
@@ -473,9 +477,7 @@ class RemoteObject:
 
     def _collect_rest(self, start: int, end: int, failure: AttemptFailed) -> Op[Any]:
         broke = BodyBroke(self._response, failure.received, failure)
-        pieces = yield from self._backend.rest(
-            self._request, start, end, self.meta["e_tag"], broke, self._retry, None
-        )
+        pieces = yield from self._backend.rest(self._request, start, end, self.meta["e_tag"], broke, self._retry, None)
         body = b"".join(pieces)
         if len(body) != end - start:
             raise _short(self._backend.name, self.meta["path"], len(body), end - start)
@@ -561,7 +563,11 @@ class RemoteUpload:
 
 def _body_if_checked(request: Request, response: Any) -> Any:
     """The body of a 200 whose kind of request may carry an error there; empty for all others."""
-    return response.body() if request.operation in ("copy", "finish", "bulk_delete", "part") and request.method != "GET" else b""
+    return (
+        response.body()
+        if request.operation in ("copy", "finish", "bulk_delete", "part") and request.method != "GET"
+        else b""
+    )
 
 
 def _is_unsatisfied(response: Any) -> bool:

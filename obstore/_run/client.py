@@ -54,7 +54,9 @@ class ClientHandle:
             ca_file=self._ca_file() if self.endpoint.startswith("https") or options.proxy_url else None,
             proxy=options.proxy_url,
             no_proxy=options.proxy_excludes,
-            proxy_ca_file=self._pem_file(options.proxy_ca_certificate.encode()) if options.proxy_ca_certificate else None,
+            proxy_ca_file=self._pem_file(options.proxy_ca_certificate.encode())
+            if options.proxy_ca_certificate
+            else None,
             connect_timeout_ms=_ms(options.connect_timeout_s),
             timeout_ms=_ms(options.timeout_s),
             read_timeout_ms=_ms(options.read_timeout_s),

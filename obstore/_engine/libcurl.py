@@ -1,0 +1,226 @@
+"""Which libcurl to load, and which file of certificates to trust.
+
+Nothing is loaded here and pycurl is never imported: its distribution is read as files. In order:
+
+1. ``OBSTORE_LIBCURL``, a path or a name for the dynamic loader; where it is set nothing else is tried;
+2. the copy that the installed pycurl wheel carries;
+3. the one that pycurl's own module is linked to (Linux), where pycurl is built against the system's or conda's;
+4. the library's usual name: in this environment's prefix, then wherever the dynamic loader looks.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path, PurePath
+
+__all__ = ["ca_file", "candidates", "find"]
+
+_BUNDLED = ("pycurl.libs/libcurl-*.so*", "pycurl/.dylibs/libcurl*.dylib", "pycurl.libs/libcurl-*.dll")
+_EXTENSION = ("pycurl.so", "pycurl.*.so", "pycurl/*.so")
+
+# Where systems keep their bundle: Debian, Red Hat, SUSE, Alpine and macOS, FreeBSD.
+_CA_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/usr/local/share/certs/ca-root-nss.crt",
+)
+_CA_VARIABLES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+
+
+def find(env: Mapping[str, str] = os.environ) -> str:
+    """The libcurl to load: a path, or a name that the dynamic loader knows.
+
+    Args:
+        env: where ``OBSTORE_LIBCURL`` is looked up.
+
+    Raises:
+        ImportError: there is none; the text says what was tried and how to mend it.
+    """
+    tried = []
+    for candidate in candidates(env):
+        if _is_path(candidate) and os.path.isfile(candidate):
+            return candidate
+        if not _is_path(candidate) and _loader_knows(candidate):
+            return candidate
+        tried.append(candidate)
+    if env.get("OBSTORE_LIBCURL"):
+        raise ImportError(
+            f"OBSTORE_LIBCURL names a libcurl that is not there: {tried[0]}. "
+            "Set it to the path of a libcurl of 7.84 or newer, or unset it to use the one that pycurl carries."
+        )
+    raise ImportError(
+        f"obstore found no libcurl. Tried the installed pycurl distribution ({_describe_pycurl()}), then {', '.join(tried)}. "
+        "Run `pip install -U pycurl`, install your system's libcurl (7.84 or newer), or set OBSTORE_LIBCURL to its path."
+    )
+
+
+def candidates(env: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Every libcurl worth trying, best first. Paths in pycurl's distribution exist; the others may not.
+
+    Args:
+        env: where ``OBSTORE_LIBCURL`` is looked up.
+    """
+    if chosen := env.get("OBSTORE_LIBCURL"):
+        yield chosen
+        return
+    files = _pycurl_files()
+    yield from _matching(files, _BUNDLED)
+    for extension in _matching(files, _EXTENSION):
+        yield from _linked_libcurl(extension)
+    if sys.platform == "darwin":
+        name, folder = "libcurl.4.dylib", "lib"
+    elif sys.platform == "win32":
+        name, folder = "libcurl-x64.dll", "Library/bin"
+    else:
+        name, folder = "libcurl.so.4", "lib"
+    yield str(Path(sys.prefix, folder, name))
+    yield name
+
+
+def ca_file(env: Mapping[str, str] = os.environ) -> str | None:
+    """The file of certificates to trust where the caller names none.
+
+    A bundled libcurl has the path of its build image compiled in, so one is always named: the first of ``AWS_CA_BUNDLE``,
+    ``SSL_CERT_FILE``, ``CURL_CA_BUNDLE`` and ``REQUESTS_CA_BUNDLE`` that is set, Python's own default, the places where systems
+    keep it, certifi. A variable's value is returned even if no such file exists: to trust others than those asked for
+    would be worse than the error that follows. A directory is passed over, as libcurl takes a file here.
+
+    Args:
+        env: where the variables are looked up.
+
+    Returns:
+        A path, or ``None`` if there is none; libcurl then falls back on its own default, and never on trusting everyone.
+    """
+    for variable in _CA_VARIABLES:
+        value = env.get(variable)
+        if value and not os.path.isdir(value):
+            return value
+
+    import ssl
+
+    defaults = ssl.get_default_verify_paths()
+    for path in (defaults.cafile, defaults.openssl_cafile, *_CA_FILES):
+        if path and os.path.isfile(path):
+            return path
+    try:
+        import certifi
+    except ImportError:
+        return None
+    return str(certifi.where())
+
+
+# ---- pycurl's distribution --------------------------------------------------------------------------------
+
+
+def _pycurl_files() -> list[tuple[PurePath, str]]:
+    """Libraries of the installed pycurl: their path within the distribution, and where they are."""
+    try:
+        distribution = metadata.distribution("pycurl")
+    except metadata.PackageNotFoundError:
+        return []
+    listed = [(PurePath(file), str(file.locate())) for file in distribution.files or ()]
+    if any(file.match(pattern) for file, _ in listed for pattern in _EXTENSION):
+        return listed
+    # Debian's packages list no files, or not the compiled ones.
+    root = Path(str(distribution.locate_file("")))
+    return [(path.relative_to(root), str(path)) for pattern in (*_BUNDLED, *_EXTENSION) for path in root.glob(pattern)]
+
+
+def _matching(files: list[tuple[PurePath, str]], patterns: tuple[str, ...]) -> list[str]:
+    return sorted(
+        where for file, where in files if any(file.match(pattern) for pattern in patterns) and os.path.isfile(where)
+    )
+
+
+def _describe_pycurl() -> str:
+    try:
+        return f"{metadata.version('pycurl')}, which neither carries nor links to one"
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+# ---- the dynamic loader -----------------------------------------------------------------------------------
+
+
+def _is_path(candidate: str) -> bool:
+    return os.path.basename(candidate) != candidate
+
+
+def _loader_knows(name: str) -> bool:
+    import ctypes
+
+    try:
+        ctypes.CDLL(name)  # local, as the engine will open it
+    except OSError:
+        return False
+    return True
+
+
+def _linked_libcurl(extension: str) -> Iterator[str]:
+    """What a compiled module links to as libcurl: a path if its run path leads to one, else the name."""
+    try:
+        with open(extension, "rb") as file:
+            needed, run_paths = _read_elf(file.read())
+    except (ValueError, struct.error):
+        return  # no ELF file (macOS, Windows), or a damaged one
+    for name in needed:
+        if not name.startswith("libcurl"):
+            continue
+        origin = os.path.dirname(os.path.realpath(extension))
+        for folder in run_paths:
+            path = os.path.join(folder.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", origin), name)
+            if os.path.isfile(path):
+                yield os.path.normpath(path)
+                break
+        else:
+            yield name
+
+
+def _read_elf(data: bytes) -> tuple[list[str], list[str]]:
+    """Names in DT_NEEDED, and folders in DT_RPATH and DT_RUNPATH, of an ELF file.
+
+    Raises:
+        ValueError, struct.error: it is not one, or damaged.
+    """
+    if data[:4] != b"\x7fELF":
+        raise ValueError("not an ELF file")
+    wide = data[4] == 2  # noqa: PLR2004 - ELFCLASS64
+    order = "<" if data[5] == 1 else ">"
+    word = "Q" if wide else "I"
+
+    table_at = struct.unpack_from(f"{order}{word}", data, 32 if wide else 28)[0]
+    entry_size, count = struct.unpack_from(f"{order}HH", data, 54 if wide else 42)
+    segments = []  # (type, offset in the file, address, size in the file)
+    for i in range(count):
+        at = table_at + i * entry_size
+        if wide:
+            kind, _, offset, address, _, size = struct.unpack_from(f"{order}IIQQQQ", data, at)
+        else:
+            kind, offset, address, _, size = struct.unpack_from(f"{order}5I", data, at)
+        segments.append((kind, offset, address, size))
+
+    entries: list[tuple[int, int]] = []
+    for kind, offset, _, size in segments:
+        if kind == 2:  # noqa: PLR2004 - PT_DYNAMIC
+            pair = struct.Struct(f"{order}{word}{word}")
+            entries += pair.iter_unpack(data[offset : offset + size - size % pair.size])
+    strings_at = 0
+    for tag, address in entries:
+        if tag == 5:  # noqa: PLR2004 - DT_STRTAB, an address: find the PT_LOAD segment it lies in
+            for kind, offset, start, size in segments:
+                if kind == 1 and start <= address < start + size:
+                    strings_at = offset + address - start
+
+    def text(at: int) -> str:
+        return data[strings_at + at : data.index(b"\0", strings_at + at)].decode()
+
+    needed = [text(value) for tag, value in entries if tag == 1]  # DT_NEEDED
+    run_paths = [folder for tag, value in entries if tag in {15, 29} for folder in text(value).split(":") if folder]
+    return needed, run_paths

@@ -1,0 +1,450 @@
+"""The public functions. ``obstore`` re-exports them; the methods of the stores call them."""
+
+from __future__ import annotations
+
+import builtins
+import reprlib
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from os import PathLike
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
+
+from obstore._config.url import parse_scheme as _parse_scheme
+from obstore._engine import ListItem, _core, lifecycle
+from obstore._ops import change as _change
+from obstore._ops import get as _get
+from obstore._ops import list as _list
+from obstore._ops import put as _put
+from obstore._ops.args import whole_number
+from obstore._ops.get import DEFAULT_COALESCE
+from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
+from obstore._run import run as _run
+from obstore._run.aio import start as _start
+from obstore._streams import GetResult, ListStream, opened, wrapped, wrapped_all
+from obstore._types import Attributes, Backend, Buffer, GetOptions, ListResult, ObjectMeta, PutMode, PutResult
+from obstore.exceptions import NotSupportedError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+PutInput = IO[builtins.bytes] | PathLike[str] | Buffer | Iterable[Buffer] | Iterator[Buffer]
+AsyncPutInput = PutInput | AsyncIterable[Buffer] | AsyncIterator[Buffer]
+
+
+def put(
+    store: ObjectStore,
+    path: str,
+    file: PutInput,
+    *,
+    attributes: Attributes | None = None,
+    tags: dict[str, str] | None = None,
+    mode: PutMode | None = None,
+    use_multipart: bool | None = None,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    max_concurrency: int = DEFAULT_CONCURRENCY,
+) -> PutResult:
+    """Write an object.
+
+    Args:
+        store: where to.
+        path: the object's key.
+        file: its content: bytes or any contiguous buffer; a ``pathlib.Path`` of a file to upload; a binary file object with
+            ``read`` and ``seek``, from where it stands; an iterable of buffers.
+        attributes: ``Content-Type``, ``Cache-Control`` and the like; other names are user metadata.
+        tags: object tags, where the store has them.
+        mode: ``"overwrite"`` (default); ``"create"`` only if there is no such object; a dict with the ``e_tag`` and/or
+            ``version`` that is to be replaced.
+        use_multipart: upload in parts; by default where there is more than ``chunk_size`` to read, and for iterables. Ignored
+            where ``mode`` sets a condition.
+        chunk_size: bytes per part, 5 MiB by default; grows by itself where 10,000 parts would not do.
+        max_concurrency: parts uploaded at the same time, 12 by default.
+
+    Returns:
+        The new object's ``e_tag`` and ``version``.
+
+    Raises:
+        AlreadyExistsError: ``mode="create"``, and there is one.
+        PreconditionError: the object is not the one that ``mode`` names.
+        TypeError, ValueError: an argument is wrong, or an iterable yields something else than buffers.
+        BaseError: the store failed. After any failure of an upload in parts, nothing of it is left behind; exceptions of the
+            caller's iterator or file are raised as they are.
+    """
+    return _run(
+        _put.put(
+            _backend_of(store),
+            path,
+            file,
+            attributes=attributes,
+            tags=tags,
+            mode=mode,
+            use_multipart=use_multipart,
+            chunk_size=chunk_size,
+            max_concurrency=max_concurrency,
+        )
+    )
+
+
+def put_async(
+    store: ObjectStore,
+    path: str,
+    file: AsyncPutInput,
+    *,
+    attributes: Attributes | None = None,
+    tags: dict[str, str] | None = None,
+    mode: PutMode | None = None,
+    use_multipart: bool | None = None,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    max_concurrency: int = DEFAULT_CONCURRENCY,
+) -> Awaitable[PutResult]:
+    """Write an object, on the running event loop; see `put`. ``file`` may also be an asynchronous iterable of buffers.
+
+    Cancelling it aborts the upload.
+    """
+    return _start(
+        _put.put(
+            _backend_of(store),
+            path,
+            file,
+            attributes=attributes,
+            tags=tags,
+            mode=mode,
+            use_multipart=use_multipart,
+            chunk_size=chunk_size,
+            max_concurrency=max_concurrency,
+            asynchronous=True,
+        )
+    )
+
+
+def get(store: ObjectStore, path: str, *, options: GetOptions | None = None) -> GetResult:
+    """Open an object for reading. Its body is downloaded when it is asked for.
+
+    Args:
+        store: where from.
+        path: the object's key.
+        options: conditions (``if_match``, ``if_none_match``, ``if_modified_since``, ``if_unmodified_since``), a ``range``
+            (``(start, end)``, ``{"offset": n}`` or ``{"suffix": n}``), a ``version``, or ``head`` for the metadata only.
+
+    Raises:
+        NotFoundError: there is no such object (also a builtin FileNotFoundError).
+        NotModifiedError, PreconditionError: a condition did not hold.
+        GenericError: the range lies outside the object, or the store failed.
+    """
+    return _run(opened(_get.get(_backend_of(store), path, options)))
+
+
+def get_async(store: ObjectStore, path: str, *, options: GetOptions | None = None) -> Awaitable[GetResult]:
+    """Open an object for reading, on the running event loop; see `get`."""
+    return _start(opened(_get.get(_backend_of(store), path, options)))
+
+
+def get_range(
+    store: ObjectStore,
+    path: str,
+    *,
+    start: int | None = None,
+    end: int | None = None,
+    length: int | None = None,
+    offset: int | None = None,
+    into: Any = None,
+) -> Any:
+    """Read a range of an object in one request.
+
+    Args:
+        store: where from.
+        path: the object's key.
+        start: first byte.
+        end: byte after the last one. Either this or ``length``.
+        length: number of bytes.
+        offset: another name of ``start``.
+        into: writable buffer of at least as many bytes; the range is written to its front without a copy in between.
+
+    Returns:
+        `Bytes`, fewer where the object ends earlier; with ``into``, the number of bytes written.
+
+    Raises:
+        ValueError: the range is empty, or both or neither of ``end`` and ``length`` are given.
+        NotFoundError: there is no such object.
+        GenericError: the range begins at or after the object's end.
+    """
+    return _run(wrapped(_get.get_range(_backend_of(store), path, start, end, length, offset, into)))
+
+
+def get_range_async(
+    store: ObjectStore,
+    path: str,
+    *,
+    start: int | None = None,
+    end: int | None = None,
+    length: int | None = None,
+    offset: int | None = None,
+    into: Any = None,
+) -> Awaitable[Any]:
+    """Read a range of an object, on the running event loop; see `get_range`."""
+    return _start(wrapped(_get.get_range(_backend_of(store), path, start, end, length, offset, into)))
+
+
+def get_ranges(
+    store: ObjectStore,
+    path: str,
+    *,
+    starts: Sequence[int],
+    ends: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
+    coalesce: int = DEFAULT_COALESCE,
+    into: Sequence[Any] | None = None,
+) -> builtins.list[Any]:
+    """Read several ranges of an object; neighbours are fetched together, up to ten requests at a time.
+
+    Args:
+        store: where from.
+        path: the object's key.
+        starts: first bytes.
+        ends: bytes after the last ones. Either this or ``lengths``.
+        lengths: numbers of bytes.
+        coalesce: ranges at most so many bytes apart are fetched in one request; 1 MiB by default.
+        into: writable buffers, one per range.
+
+    Returns:
+        A list of `Bytes` in the order of ``starts``; with ``into``, of numbers of bytes written.
+
+    Raises:
+        ValueError: a range is empty or begins past the object's end, or the sequences differ in length.
+        NotFoundError: there is no such object.
+    """
+    return _run(wrapped_all(_get.get_ranges(_backend_of(store), path, starts, ends, lengths, coalesce, into)))
+
+
+def get_ranges_async(
+    store: ObjectStore,
+    path: str,
+    *,
+    starts: Sequence[int],
+    ends: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
+    coalesce: int = DEFAULT_COALESCE,
+    into: Sequence[Any] | None = None,
+) -> Awaitable[builtins.list[Any]]:
+    """Read several ranges of an object, on the running event loop; see `get_ranges`."""
+    return _start(wrapped_all(_get.get_ranges(_backend_of(store), path, starts, ends, lengths, coalesce, into)))
+
+
+def head(store: ObjectStore, path: str) -> ObjectMeta:
+    """What is known of an object: path, size, last modification, ETag, version.
+
+    Raises:
+        NotFoundError: there is no such object.
+    """
+    return _run(_get.head(_backend_of(store), path))
+
+
+def head_async(store: ObjectStore, path: str) -> Awaitable[ObjectMeta]:
+    """What is known of an object, on the running event loop; see `head`."""
+    return _start(_get.head(_backend_of(store), path))
+
+
+@overload
+def list(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    offset: str | None = None,
+    chunk_size: None = None,
+    return_arrow: bool = False,
+    match: Literal["segment", "string"] = "segment",
+) -> ListStream[ListItem]: ...
+@overload
+def list(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    offset: str | None = None,
+    chunk_size: int,
+    return_arrow: bool = False,
+    match: Literal["segment", "string"] = "segment",
+) -> ListStream[builtins.list[ObjectMeta]]: ...
+def list(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    offset: str | None = None,
+    chunk_size: int | None = None,
+    return_arrow: bool = False,
+    match: Literal["segment", "string"] = "segment",
+) -> Any:
+    """Walk the objects under a prefix. Nothing is requested before the first item is.
+
+    Args:
+        store: where.
+        prefix: whole path segments: ``"a/b"`` matches ``a/b/c``, not ``a/bc``.
+        offset: only keys after this one.
+        chunk_size: yield lists of so many objects. By default objects come one by one, each an `ObjectMeta` dict that can also
+            be iterated, yielding itself once: so code written for batches
+            (``for batch in list(store): for obj in batch: ...``) works on single objects too.
+        return_arrow: Arrow record batches instead; not available yet.
+        match: ``"string"`` compares ``prefix`` with the keys as they are.
+
+    Returns:
+        An iterator and asynchronous iterator; its ``collect()`` and ``collect_async()`` give everything at once. Keys that
+        would be changed by being passed as a path (``dir/``) are `RawKey`, so that they can be passed back.
+    """
+    _no_arrow(return_arrow)
+    if chunk_size is not None:
+        chunk_size = max(1, whole_number(chunk_size, "chunk_size"))
+    return ListStream(_list.open_listing(_backend_of(store), prefix, offset, match), chunk_size)
+
+
+def list_with_delimiter(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    return_arrow: bool = False,
+    match: Literal["segment", "string"] = "segment",
+) -> ListResult:
+    """One level under a prefix, like a directory.
+
+    Args:
+        store: where.
+        prefix: whole path segments; ``None`` for the top.
+        return_arrow: Arrow table instead of a list of objects; not available yet.
+        match: ``"string"`` compares ``prefix`` with the keys as they are.
+
+    Returns:
+        ``common_prefixes`` (sorted, without trailing slash) and ``objects``.
+    """
+    _no_arrow(return_arrow)
+    return _run(_list.list_with_delimiter(_backend_of(store), prefix, match))
+
+
+def list_with_delimiter_async(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    return_arrow: bool = False,
+    match: Literal["segment", "string"] = "segment",
+) -> Awaitable[ListResult]:
+    """One level under a prefix, on the running event loop; see `list_with_delimiter`."""
+    _no_arrow(return_arrow)
+    return _start(_list.list_with_delimiter(_backend_of(store), prefix, match))
+
+
+def delete(store: ObjectStore, paths: str | Sequence[str], *, missing_ok: bool | None = None) -> None:
+    """Delete objects.
+
+    Args:
+        store: where.
+        paths: one key or a sequence of keys.
+        missing_ok: whether a key that is not there is fine. By default as the store has it: S3 and memory do not mind, others raise.
+
+    Raises:
+        NotFoundError: a key is not there, and that is not fine.
+        BaseError: the first failure in the order of ``paths``; others may have been deleted.
+    """
+    return _run(_change.delete(_backend_of(store), paths, missing_ok))
+
+
+def delete_async(store: ObjectStore, paths: str | Sequence[str], *, missing_ok: bool | None = None) -> Awaitable[None]:
+    """Delete objects, on the running event loop; see `delete`."""
+    return _start(_change.delete(_backend_of(store), paths, missing_ok))
+
+
+def copy(store: ObjectStore, from_: str, to: str, *, overwrite: bool = True) -> None:
+    """Copy an object inside its store, by the service itself. Onto itself: nothing happens.
+
+    Args:
+        store: where.
+        from_: key of the object.
+        to: key of the copy.
+        overwrite: whether an object at ``to`` is replaced.
+
+    Raises:
+        NotFoundError: there is nothing at ``from_``.
+        AlreadyExistsError: there is something at ``to``, and it is not to be replaced.
+        NotSupportedError: the store cannot copy without replacing (S3 without ``copy_if_not_exists``).
+    """
+    return _run(_change.copy(_backend_of(store), from_, to, overwrite))
+
+
+def copy_async(store: ObjectStore, from_: str, to: str, *, overwrite: bool = True) -> Awaitable[None]:
+    """Copy an object, on the running event loop; see `copy`."""
+    return _start(_change.copy(_backend_of(store), from_, to, overwrite))
+
+
+def rename(store: ObjectStore, from_: str, to: str, *, overwrite: bool = True) -> None:
+    """Move an object inside its store: copy, then delete; atomic on local disk only. Onto itself: nothing happens.
+
+    Args and errors are those of `copy`.
+    """
+    return _run(_change.rename(_backend_of(store), from_, to, overwrite))
+
+
+def rename_async(store: ObjectStore, from_: str, to: str, *, overwrite: bool = True) -> Awaitable[None]:
+    """Move an object, on the running event loop; see `rename`."""
+    return _start(_change.rename(_backend_of(store), from_, to, overwrite))
+
+
+def parse_scheme(url: str) -> str:
+    """Which kind of store a URL names: ``s3``, ``gcs``, ``azure``, ``http``, ``local`` or ``memory``.
+
+    Raises:
+        ValueError: it is no URL.
+        GenericError: no kind of store has such URLs.
+    """
+    return _parse_scheme(url)
+
+
+def set_limits(*, connections: int | None = None, memory: int | None = None, threads: int | None = None) -> None:
+    """Bound what the whole process uses. Requests above a limit wait for their turn, in order.
+
+    Args:
+        connections: HTTP requests under way at the same time; by default derived from the limit of open files.
+        memory: bytes of downloaded bodies held at the same time before streams stop growing; 0, the default, for no limit.
+        threads: threads that drive connections, at most; by default ``OBSTORE_THREADS`` or up to 4. Takes effect for threads that
+            are not started yet.
+
+    An argument left out keeps its value.
+
+    Raises:
+        TypeError, OverflowError, ValueError: an argument is no whole number, negative, or zero where that makes no sense.
+    """
+    lifecycle.start()
+    now = _core.get_limits()
+    _core.set_limits(
+        now[0] if connections is None else whole_number(connections, "connections", minimum=1),
+        now[1] if threads is None else whole_number(threads, "threads", minimum=1),
+        now[2] if memory is None else whole_number(memory, "memory"),
+    )
+
+
+def get_limits() -> dict[str, int]:
+    """The limits in force; see `set_limits`."""
+    lifecycle.start()
+    connections, threads, memory = _core.get_limits()
+    return {"connections": connections, "memory": memory, "threads": threads}
+
+
+def stats() -> dict[str, int]:
+    """Counters of the process: requests, bytes, connections, what is in flight, what waits, live objects."""
+    return _core.stats()
+
+
+def debug_info() -> dict[str, Any]:
+    """What a bug report needs: versions, the libcurl in use and where it came from, limits, counters."""
+    return lifecycle.debug_info()
+
+
+def _backend_of(store: Any) -> Backend:
+    backend = getattr(store, "_backend", None)
+    if backend is None or not type(store).__module__.startswith("obstore") and not _is_store(store):
+        raise ValueError(f"Expected an object store instance, got {reprlib.repr(store)}")
+    return backend  # type: ignore[no-any-return]
+
+
+def _is_store(store: Any) -> bool:
+    from obstore.store import ObjectStoreMethods
+
+    return isinstance(store, ObjectStoreMethods)
+
+
+def _no_arrow(return_arrow: bool) -> None:
+    if return_arrow:
+        raise NotSupportedError.of("", "return_arrow is not available yet", hint="build a table from the dicts")

@@ -1,0 +1,216 @@
+"""The operations as methods: each calls the function of the same name, which documents it."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from obstore import _functions as functions
+from obstore._engine import ListItem
+from obstore._functions import AsyncPutInput, PutInput
+from obstore._ops.get import DEFAULT_COALESCE
+from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
+from obstore._streams import GetResult, ListStream
+from obstore._types import Attributes, GetOptions, ListResult, ObjectMeta, PutMode, PutResult
+
+if TYPE_CHECKING:
+    from obstore._types import Backend
+
+
+class ObjectStoreMethods:
+    """What every store can do; the base of all store classes, for use in ``isinstance``."""
+
+    _backend: Backend
+
+    def put(
+        self,
+        path: str,
+        file: PutInput,
+        *,
+        attributes: Attributes | None = None,
+        tags: dict[str, str] | None = None,
+        mode: PutMode | None = None,
+        use_multipart: bool | None = None,
+        chunk_size: int = DEFAULT_CHUNK_SIZE,
+        max_concurrency: int = DEFAULT_CONCURRENCY,
+    ) -> PutResult:
+        """See `obstore.put`."""
+        return functions.put(
+            self,
+            path,
+            file,
+            attributes=attributes,
+            tags=tags,
+            mode=mode,
+            use_multipart=use_multipart,
+            chunk_size=chunk_size,
+            max_concurrency=max_concurrency,
+        )
+
+    def put_async(
+        self,
+        path: str,
+        file: AsyncPutInput,
+        *,
+        attributes: Attributes | None = None,
+        tags: dict[str, str] | None = None,
+        mode: PutMode | None = None,
+        use_multipart: bool | None = None,
+        chunk_size: int = DEFAULT_CHUNK_SIZE,
+        max_concurrency: int = DEFAULT_CONCURRENCY,
+    ) -> Awaitable[PutResult]:
+        """See `obstore.put_async`."""
+        return functions.put_async(
+            self,
+            path,
+            file,
+            attributes=attributes,
+            tags=tags,
+            mode=mode,
+            use_multipart=use_multipart,
+            chunk_size=chunk_size,
+            max_concurrency=max_concurrency,
+        )
+
+    def get(self, path: str, *, options: GetOptions | None = None) -> GetResult:
+        """See `obstore.get`."""
+        return functions.get(self, path, options=options)
+
+    def get_async(self, path: str, *, options: GetOptions | None = None) -> Awaitable[GetResult]:
+        """See `obstore.get_async`."""
+        return functions.get_async(self, path, options=options)
+
+    def get_range(
+        self,
+        path: str,
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        length: int | None = None,
+        offset: int | None = None,
+        into: Any = None,
+    ) -> Any:
+        """See `obstore.get_range`."""
+        return functions.get_range(self, path, start=start, end=end, length=length, offset=offset, into=into)
+
+    def get_range_async(
+        self,
+        path: str,
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        length: int | None = None,
+        offset: int | None = None,
+        into: Any = None,
+    ) -> Awaitable[Any]:
+        """See `obstore.get_range_async`."""
+        return functions.get_range_async(self, path, start=start, end=end, length=length, offset=offset, into=into)
+
+    def get_ranges(
+        self,
+        path: str,
+        *,
+        starts: Sequence[int],
+        ends: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+        coalesce: int = DEFAULT_COALESCE,
+        into: Sequence[Any] | None = None,
+    ) -> builtins.list[Any]:
+        """See `obstore.get_ranges`."""
+        return functions.get_ranges(self, path, starts=starts, ends=ends, lengths=lengths, coalesce=coalesce, into=into)
+
+    def get_ranges_async(
+        self,
+        path: str,
+        *,
+        starts: Sequence[int],
+        ends: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+        coalesce: int = DEFAULT_COALESCE,
+        into: Sequence[Any] | None = None,
+    ) -> Awaitable[builtins.list[Any]]:
+        """See `obstore.get_ranges_async`."""
+        return functions.get_ranges_async(
+            self, path, starts=starts, ends=ends, lengths=lengths, coalesce=coalesce, into=into
+        )
+
+    def head(self, path: str) -> ObjectMeta:
+        """See `obstore.head`."""
+        return functions.head(self, path)
+
+    def head_async(self, path: str) -> Awaitable[ObjectMeta]:
+        """See `obstore.head_async`."""
+        return functions.head_async(self, path)
+
+    @overload
+    def list(
+        self,
+        prefix: str | None = None,
+        *,
+        offset: str | None = None,
+        chunk_size: None = None,
+        return_arrow: bool = False,
+        match: Literal["segment", "string"] = "segment",
+    ) -> ListStream[ListItem]: ...
+    @overload
+    def list(
+        self,
+        prefix: str | None = None,
+        *,
+        offset: str | None = None,
+        chunk_size: int,
+        return_arrow: bool = False,
+        match: Literal["segment", "string"] = "segment",
+    ) -> ListStream[builtins.list[ObjectMeta]]: ...
+    def list(
+        self,
+        prefix: str | None = None,
+        *,
+        offset: str | None = None,
+        chunk_size: int | None = None,
+        return_arrow: bool = False,
+        match: Literal["segment", "string"] = "segment",
+    ) -> Any:
+        """See `obstore.list`."""
+        return functions.list(
+            self, prefix, offset=offset, chunk_size=chunk_size, return_arrow=return_arrow, match=match
+        )
+
+    def list_with_delimiter(
+        self, prefix: str | None = None, *, return_arrow: bool = False, match: Literal["segment", "string"] = "segment"
+    ) -> ListResult:
+        """See `obstore.list_with_delimiter`."""
+        return functions.list_with_delimiter(self, prefix, return_arrow=return_arrow, match=match)
+
+    def list_with_delimiter_async(
+        self, prefix: str | None = None, *, return_arrow: bool = False, match: Literal["segment", "string"] = "segment"
+    ) -> Awaitable[ListResult]:
+        """See `obstore.list_with_delimiter_async`."""
+        return functions.list_with_delimiter_async(self, prefix, return_arrow=return_arrow, match=match)
+
+    def delete(self, paths: str | Sequence[str], *, missing_ok: bool | None = None) -> None:
+        """See `obstore.delete`."""
+        return functions.delete(self, paths, missing_ok=missing_ok)
+
+    def delete_async(self, paths: str | Sequence[str], *, missing_ok: bool | None = None) -> Awaitable[None]:
+        """See `obstore.delete_async`."""
+        return functions.delete_async(self, paths, missing_ok=missing_ok)
+
+    def copy(self, from_: str, to: str, *, overwrite: bool = True) -> None:
+        """See `obstore.copy`."""
+        return functions.copy(self, from_, to, overwrite=overwrite)
+
+    def copy_async(self, from_: str, to: str, *, overwrite: bool = True) -> Awaitable[None]:
+        """See `obstore.copy_async`."""
+        return functions.copy_async(self, from_, to, overwrite=overwrite)
+
+    def rename(self, from_: str, to: str, *, overwrite: bool = True) -> None:
+        """See `obstore.rename`."""
+        return functions.rename(self, from_, to, overwrite=overwrite)
+
+    def rename_async(self, from_: str, to: str, *, overwrite: bool = True) -> Awaitable[None]:
+        """See `obstore.rename_async`."""
+        return functions.rename_async(self, from_, to, overwrite=overwrite)
+
+    list_async = list  # the stream serves both faces; the published library has this name too

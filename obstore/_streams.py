@@ -1,0 +1,297 @@
+"""What operations give to the caller: results to read from and listings to walk, synchronously or not.
+
+Each object serves both faces; which one is decided by the method that is called, each time anew.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from obstore._effects import Op
+from obstore._engine import Bytes, ListItem
+from obstore._run import run
+from obstore._run.aio import start
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from obstore._ops.list import Cursor
+    from obstore._types import ObjectMeta, Opened
+
+T = TypeVar("T")
+
+DEFAULT_CHUNK_BYTES = 10 * 1024 * 1024
+
+
+class Ready(Generic[T]):
+    """An awaitable that has its result: costs no future and no turn of the event loop."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self  # type: ignore[return-value]
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        raise StopIteration(self._value)
+
+
+def wrapped(op: Op[Any]) -> Op[Any]:
+    """The operation, its buffer result as `Bytes`; a number (of bytes written into a buffer) stays."""
+    body = yield from op
+    return body if type(body) is Bytes or isinstance(body, int) else Bytes(body)
+
+
+def wrapped_all(op: Op[builtins.list[Any]]) -> Op[builtins.list[Any]]:
+    """The operation, each buffer of its result as `Bytes`; numbers (of bytes written into buffers) stay."""
+    return [body if type(body) is Bytes or isinstance(body, int) else Bytes(body) for body in (yield from op)]
+
+
+def opened(op: Op[Opened]) -> Op[GetResult]:
+    """The operation, the object that it opens as `GetResult`."""
+    return GetResult((yield from op))
+
+
+class GetResult:
+    """An object opened by ``get``: what is known of it at once, its body on demand.
+
+    The body can be consumed once, by one of `bytes`, `buffer`, `stream`, iteration, or their asynchronous twins; it is downloaded
+    as it is consumed. Letting go of the result gives the connection back.
+    """
+
+    __slots__ = ("__weakref__", "_opened", "_source")
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._source: Opened | None = opened
+
+    def __repr__(self) -> str:
+        return f"GetResult(path={self.meta['path']!r}, size={self.meta['size']}, range={self.range})"
+
+    def __del__(self) -> None:
+        source = getattr(self, "_source", None)
+        if source is not None:
+            source.close()
+
+    def close(self) -> None:
+        """Give up the body, if it was not consumed. The rest stays readable."""
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self.close()
+
+    @property
+    def meta(self) -> ObjectMeta:
+        """The object's path, size (of the whole object), last modification, ETag and version."""
+        return self._opened.meta
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The bytes of the object that the body holds, as ``(start, end)``, end exclusive."""
+        return self._opened.range
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Content-Type and the like, and user metadata; empty where the store keeps none."""
+        return self._opened.attributes
+
+    @property
+    def timing(self) -> Any:
+        """Where the time of the HTTP attempt that answered went (`obstore.Timing`); ``None`` for stores without HTTP."""
+        return self._opened.timing
+
+    def _consume(self) -> Opened:
+        source, self._source = self._source, None
+        if source is None:
+            raise ValueError("Result has already been disposed.")
+        return source
+
+    def bytes(self) -> Bytes:
+        """Download the body.
+
+        Raises:
+            ValueError: it was consumed before.
+            BaseError: the download failed.
+        """
+        return run(wrapped(self._consume().collect()))
+
+    def buffer(self) -> Bytes:
+        """The same as `bytes`."""
+        return self.bytes()
+
+    def bytes_async(self) -> Awaitable[Bytes]:
+        """Download the body on the running event loop; see `bytes`."""
+        return start(wrapped(self._consume().collect()))
+
+    def buffer_async(self) -> Awaitable[Bytes]:
+        """The same as `bytes_async`."""
+        return self.bytes_async()
+
+    def stream(self, min_chunk_size: int = DEFAULT_CHUNK_BYTES) -> BytesStream:
+        """Download the body piece by piece.
+
+        Args:
+            min_chunk_size: bytes that every chunk but the last has at least; 0 gives pieces as they arrive.
+
+        Returns:
+            An iterator and asynchronous iterator of ``bytes``.
+        """
+        if isinstance(min_chunk_size, bool) or not isinstance(min_chunk_size, int):
+            raise TypeError(
+                f"min_chunk_size: '{type(min_chunk_size).__name__}' object cannot be interpreted as an integer"
+            )
+        if min_chunk_size < 0:
+            raise OverflowError("min_chunk_size: can't convert negative int to unsigned")
+        return BytesStream(self._consume(), min_chunk_size)
+
+    def __iter__(self) -> BytesStream:
+        return self.stream()
+
+    def __aiter__(self) -> BytesStream:
+        return self.stream()
+
+
+class BytesStream:
+    """The chunks of a body, made by ``GetResult.stream``: for use with ``for`` or ``async for``."""
+
+    __slots__ = ("__weakref__", "_min_chunk_size", "_opened")
+
+    def __init__(self, opened: Opened, min_chunk_size: int) -> None:
+        self._opened: Opened | None = opened
+        self._min_chunk_size = min_chunk_size
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up the rest of the body."""
+        opened, self._opened = getattr(self, "_opened", None), None
+        if opened is not None:
+            opened.close()
+
+    def _next(self, end: type[Exception]) -> Op[bytes]:
+        opened = self._opened
+        chunk = b"" if opened is None else (yield from opened.read(self._min_chunk_size))
+        if not chunk:
+            self.close()
+            raise end("stream exhausted")
+        return chunk
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return run(self._next(_Exhausted))
+        except _Exhausted:
+            raise StopIteration("stream exhausted") from None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[bytes]:
+        return start(self._next(StopAsyncIteration))
+
+
+class _Exhausted(Exception):  # noqa: N818 - StopIteration cannot leave a generator
+    """The stream is at its end."""
+
+
+class ListStream(Generic[T]):
+    """The objects under a prefix: for use with ``for`` or ``async for``. Pages are fetched as they are needed.
+
+    Yields what ``list`` says: objects one by one, or lists of ``chunk_size`` of them.
+    """
+
+    __slots__ = ("__weakref__", "_chunk_size", "_cursor", "_items", "_position")
+
+    def __init__(self, cursor: Cursor, chunk_size: int | None) -> None:
+        self._cursor = cursor
+        self._chunk_size = chunk_size
+        self._items: list[Any] = []
+        self._position = 0
+
+    def _more(self) -> Op[bool]:
+        """Fetch pages until the next thing to yield is there, or nothing is left at all."""
+        wanted = self._chunk_size or 1
+        while len(self._items) - self._position < wanted and not self._cursor.ended:
+            page = yield from self._cursor.page()
+            items = [item if type(item) is ListItem else ListItem(item) for item in page]
+            if self._position:
+                del self._items[: self._position]
+                self._position = 0
+            if self._items:
+                self._items.extend(items)
+            else:
+                self._items = items
+        return self._position < len(self._items)
+
+    def _take(self) -> Any:
+        position = self._position
+        if self._chunk_size is None:
+            self._position = position + 1
+            return self._items[position]
+        chunk = self._items[position : position + self._chunk_size]
+        self._position = position + len(chunk)
+        return chunk
+
+    def _at_hand(self) -> bool:
+        return len(self._items) - self._position >= (self._chunk_size or 1)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        if self._at_hand() or run(self._more()):
+            return self._take()  # type: ignore[no-any-return]
+        raise StopIteration
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[T]:
+        if self._at_hand():
+            return Ready(self._take())
+        return start(self._anext())
+
+    def _anext(self) -> Op[T]:
+        if (yield from self._more()):
+            return self._take()  # type: ignore[no-any-return]
+        raise StopAsyncIteration
+
+    def _rest(self) -> Op[builtins.list[Any]]:
+        rest: builtins.list[Any] = []
+        size, self._chunk_size = self._chunk_size, None
+        try:
+            while (yield from self._more()):
+                rest.extend(self._items[self._position :])
+                self._position = len(self._items)
+        finally:
+            self._chunk_size = size
+        return rest
+
+    def collect(self) -> builtins.list[ObjectMeta]:
+        """Everything that was not yielded yet, in one list."""
+        return run(self._rest())
+
+    def collect_async(self) -> Awaitable[builtins.list[ObjectMeta]]:
+        """Everything that was not yielded yet, in one list; on the running event loop."""
+        return start(self._rest())
