@@ -122,7 +122,7 @@ def _not_negative(value: Any, name: str) -> float:
 
 def _seconds(value: Any, name: str) -> float:
     if isinstance(value, str):
-        value = parse_duration(value)
+        value = parse_duration(value, name)
     elif isinstance(value, timedelta):
         value = value.total_seconds()
     elif not isinstance(value, (int, float)) or isinstance(value, bool):
