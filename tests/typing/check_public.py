@@ -68,11 +68,6 @@ def listing(store: ObjectStore) -> None:
     assert_type(level["common_prefixes"], list[str])
 
 
-def signing(store: S3Store) -> None:
-    assert_type(obs.sign(store, "GET", "a", timedelta(hours=1)), str)
-    assert_type(obs.sign(store, "GET", ["a", "b"], timedelta(hours=1)), list[str])
-
-
 async def asynchronous(store: ObjectStore) -> None:
     result = await obs.get_async(store, "key")
     assert_type(result, GetResult)
