@@ -71,9 +71,11 @@ def candidates(env: Mapping[str, str] = os.environ) -> Iterator[str]:
         yield chosen
         return
     files = _pycurl_files()
-    yield from _matching(files, _BUNDLED)
-    for extension in _matching(files, _EXTENSION):
-        yield from _linked_libcurl(extension)
+    bundled = _matching(files, _BUNDLED)
+    yield from bundled
+    if not bundled:
+        for extension in _matching(files, _EXTENSION):
+            yield from _linked_libcurl(extension)
     if sys.platform == "darwin":
         name, folder = "libcurl.4.dylib", "lib"
     elif sys.platform == "win32":
@@ -110,7 +112,7 @@ def ca_file(env: Mapping[str, str] = os.environ) -> str | None:
         if path and os.path.isfile(path):
             return path
     try:
-        import certifi
+        import certifi  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         return None
     return str(certifi.where())
@@ -168,7 +170,7 @@ def _linked_libcurl(extension: str) -> Iterator[str]:
     try:
         with open(extension, "rb") as file:
             needed, run_paths = _read_elf(file.read())
-    except (ValueError, struct.error):
+    except (ValueError, IndexError, OverflowError, struct.error):
         return  # no ELF file (macOS, Windows), or a damaged one
     for name in needed:
         if not name.startswith("libcurl"):
@@ -187,11 +189,11 @@ def _read_elf(data: bytes) -> tuple[list[str], list[str]]:
     """Names in DT_NEEDED, and folders in DT_RPATH and DT_RUNPATH, of an ELF file.
 
     Raises:
-        ValueError, struct.error: it is not one, or damaged.
+        ValueError, IndexError, OverflowError, struct.error: it is not one, or damaged.
     """
     if data[:4] != b"\x7fELF":
         raise ValueError("not an ELF file")
-    wide = data[4] == 2  # noqa: PLR2004 - ELFCLASS64
+    wide = data[4] == 2  # ELFCLASS64
     order = "<" if data[5] == 1 else ">"
     word = "Q" if wide else "I"
 
@@ -208,12 +210,12 @@ def _read_elf(data: bytes) -> tuple[list[str], list[str]]:
 
     entries: list[tuple[int, int]] = []
     for kind, offset, _, size in segments:
-        if kind == 2:  # noqa: PLR2004 - PT_DYNAMIC
+        if kind == 2:  # PT_DYNAMIC
             pair = struct.Struct(f"{order}{word}{word}")
             entries += pair.iter_unpack(data[offset : offset + size - size % pair.size])
     strings_at = 0
     for tag, address in entries:
-        if tag == 5:  # noqa: PLR2004 - DT_STRTAB, an address: find the PT_LOAD segment it lies in
+        if tag == 5:  # DT_STRTAB, an address: find the PT_LOAD segment it lies in
             for kind, offset, start, size in segments:
                 if kind == 1 and start <= address < start + size:
                     strings_at = offset + address - start
