@@ -132,7 +132,10 @@ def read_error(
         error.message = response.header("x-minio-error-desc") or ""
     error.request_id = response.header(request_id_header) or error.request_id
     error.host_id = response.header(host_id_header) or error.host_id
-    error.region = response.header(region_header) or error.region
+    region = response.header(region_header) or error.region
+    error.region = region if region and _REGION.fullmatch(region) else None
+    if error.message == reason(error.status):  # what a proxy's page says is often only that
+        error.message = ""
     error.message = _scrub(error.message)
     return error
 
@@ -185,6 +188,7 @@ def _text(value: object) -> str:
 
 
 _CODE = re.compile(r"[A-Za-z0-9_.#:-]{1,80}")
+_REGION = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")  # no dot or slash: it becomes part of a host name
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -207,6 +211,8 @@ _MAX_PAGE = 8192  # a proxy's page says it in its first lines
 def _page_text(body: bytes) -> str:
     """What a proxy's error page says: its title, else its text."""
     text = body[:_MAX_PAGE].decode("utf-8", "replace")
+    if "\0" in text or text.count("\ufffd") * 8 > len(text):
+        return ""  # no text
     if "<" in text:
         import html
 
@@ -252,6 +258,7 @@ def reason(status: int) -> str:
 
 # ---- hints --------------------------------------------------------------------------------------------------------
 
+_DENIALS = frozenset({"AccessDenied", "AllAccessDisabled", "Forbidden", "Unauthorized"})
 _HINTS = {
     "BucketAlreadyOwnedByYou": "the bucket is there already; nothing needs to be done",
     "EntityTooLarge": "the object is larger than one request may carry; upload it with use_multipart=True",
@@ -262,6 +269,7 @@ _HINTS = {
     "InvalidObjectState": "the object is archived; restore it first",
     "InvalidToken": "session_token does not belong to access_key_id; leave it out for permanent keys",
     "KMS.DisabledException": "the KMS key of this object is disabled",
+    "QuotaExceeded": "the bucket or its owner has reached a quota of the service",
     "NoSuchBucket": "check the bucket's name, and that endpoint and region are those it was created with",
     "NoSuchUpload": "the multipart upload was completed or aborted meanwhile, perhaps by a lifecycle rule",
     "RequestTimeTooSkewed": "set this machine's clock",
@@ -273,11 +281,15 @@ _HINTS = {
 }
 
 
-def hint_for(error: ServiceError, *, signed: bool | None, region: str, custom_endpoint: bool) -> str | None:
+def hint_for(
+    error: ServiceError, *, method: str, skewed: bool, signed: bool | None, region: str, custom_endpoint: bool
+) -> str | None:
     """What to do about a refusal, or ``None`` where its text says it all.
 
     Args:
         error: the refusal.
+        method: of the request.
+        skewed: whether the clocks are known to differ too much.
         signed: whether the request carried a signature; ``None`` where that is unknown.
         region: the one in use.
         custom_endpoint: whether the user chose the endpoint.
@@ -291,7 +303,7 @@ def hint_for(error: ServiceError, *, signed: bool | None, region: str, custom_en
         return _HINTS["SlowDown"]
     if code in EXPIRED_CODES:
         return _HINTS["ExpiredToken"]
-    if code in CLOCK_CODES:
+    if skewed:
         return _HINTS["RequestTimeTooSkewed"]
     if code == "AuthorizationHeaderMalformed":
         return f"the service expects another region than {region}: set region to the bucket's"
@@ -299,15 +311,16 @@ def hint_for(error: ServiceError, *, signed: bool | None, region: str, custom_en
         if custom_endpoint:
             return "the service answers at another address: check endpoint (scheme, host and path) and the addressing style"
         return f"the bucket is not in region {region}: set region to the bucket's"
-    if status in (401, 403) and code in (None, "AccessDenied", "AllAccessDisabled", "Forbidden"):
+    if code in _DENIALS or (status in (401, 403) and not code and not error.message):
         if signed is False:
             return "the request was anonymous: give credentials, or check that the object is public"
-        if signed:
-            return "these credentials may not do this; for public data try skip_signature=True"
+        return "these credentials may not do this; for public data try skip_signature=True"
     if status in (405, 501) or code == "NotImplemented":
         return "this server does not implement the request or one of its headers"
-    if status == 400 and signed and not code:
-        return "HEAD answers carry no reason: the credentials may have expired or the region may be wrong"
+    if method == "HEAD" and status == 400 and not code:
+        return "answers to HEAD carry no reason: the credentials may have expired or the region may be wrong"
+    if error.message and not code and status < 500:
+        return "this does not look like the answer of an object store: check endpoint and proxies"
     return None
 
 

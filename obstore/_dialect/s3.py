@@ -111,8 +111,8 @@ class S3Dialect(S3Readers, S3Failures):
 
     # ---- builders -----------------------------------------------------------------------------------------------
 
-    def _headers(self, extra: Iterable[Header]) -> tuple[Header, ...]:
-        extra = tuple(extra)
+    def _headers(self, extra: tuple[Header, ...]) -> tuple[Header, ...]:
+        """``extra`` after what every request carries, of which it replaces what it also names."""
         if not self._common:
             return extra
         names = {name for name, _ in extra}
@@ -142,7 +142,7 @@ class S3Dialect(S3Readers, S3Failures):
             self._object_path + quote_key(key),
             "head" if spec.head else "get",
             () if spec.version is None else (("versionId", spec.version),),
-            (*self._read_headers, *extra) if extra else self._read_headers,
+            self._headers((*self._part_sse, *extra)) if extra else self._read_headers,
             key=self.list_strip + key,
             payload_hash=self._bodyless_hash,
         )
@@ -154,7 +154,7 @@ class S3Dialect(S3Readers, S3Failures):
             self._object_path + quote_key(key),
             "get",
             (),
-            (*self._read_headers, ("range", f"bytes={start}-{end - 1}")),
+            self._headers((*self._part_sse, ("range", f"bytes={start}-{end - 1}"))),
             key=self.list_strip + key,
             payload_hash=self._bodyless_hash,
             slice_=(start, end - start),
@@ -242,7 +242,7 @@ class S3Dialect(S3Readers, S3Failures):
             self._path(key),
             "start",
             (("uploads", ""),),
-            self._headers(extra),
+            self._headers(tuple(extra)),
             key=self._full(key),
             body=(),
             payload_hash=self._bodyless_hash,
@@ -304,7 +304,7 @@ class S3Dialect(S3Readers, S3Failures):
             self._path(key),
             "finish",
             (("uploadId", upload_id),),
-            self._headers(extra),
+            self._headers(tuple(extra)),
             key=self._full(key),
             body=(body,),
             payload_hash=self._body_hash((body,)),
@@ -342,7 +342,7 @@ class S3Dialect(S3Readers, S3Failures):
             self._path(to),
             "copy",
             (),
-            self._headers(extra),
+            self._headers(tuple(extra)),
             key=self._full(to),
             body=(),
             payload_hash=self._bodyless_hash,

@@ -16,7 +16,6 @@ __all__ = ["S3Failures"]
 
 # The clock may be off by 15 minutes before S3 refuses.
 _MAX_SKEW_SECONDS = 15 * 60
-_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 
 _CLASS_OF_STATUS: dict[int, type[exceptions.BaseError]] = {
     304: exceptions.NotModifiedError,
@@ -107,7 +106,7 @@ class S3Failures:
         Only the name of a region is believed, never an address: signed requests go to no host of a server's choice.
         """
         region = error.region
-        if region is None or region == request.region or _REGION.fullmatch(region) is None:
+        if region is None or region == request.region:
             return None
         if self._custom_endpoint:
             return region if error.code == "AuthorizationHeaderMalformed" else None
@@ -162,10 +161,11 @@ class S3Failures:
         verdict = self.failed(request, response, body)
         status = errors.STATUS_OF_CODE.get(found.code or "", 500) if ok else response.status
         kind = self._class_of(request, status, verdict)
-        subject = request.key or ""
+        key = request.key
         if kind is exceptions.NotFoundError and request.source is not None:
-            subject = request.source
-        elif issubclass(kind, exceptions.GenericError):
+            key = request.source
+        subject = key or ""
+        if issubclass(kind, exceptions.GenericError):
             subject = self.name
             if request.operation == "list":
                 detail = f"Error performing list request: {detail}"
@@ -177,11 +177,13 @@ class S3Failures:
             request_id=found.request_id,
             host_id=found.host_id,
             url=url,
-            key=request.key,
+            key=key,
             attempts=attempts,
             retryable=verdict in ("retry", "throttled"),
             hint=errors.hint_for(
                 found,
+                method=request.method,
+                skewed=verdict == "clock",
                 signed=request.signed,
                 region=request.region or self._site.region,
                 custom_endpoint=self._custom_endpoint,
