@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from obstore._config.paths import parse_key
+from obstore._config.paths import needs_raw, parse_key
 from obstore._serverless import check_conditions, resolve_range, writable
 from obstore._types import ListPage, ObjectMeta, PutResult, Range, RawKey
 from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, PreconditionError
@@ -73,30 +73,35 @@ class MemoryOpened:
         self.attributes = attributes
         self.range = (start, end)
         self.timing = None
-        self._rest: bytes | memoryview = _slice(data, start, end)
+        self._rest: bytes | memoryview | None = _slice(data, start, end)
 
     def collect(self) -> Op[bytes | memoryview]:
         """The whole body; a view of the stored bytes where only a part of them was asked for."""
         yield from ()
-        rest, self._rest = self._rest, b""
-        return rest
+        return self._take()
 
     def read(self, size: int) -> Op[bytes]:
         """All that is left, whatever ``size``: it is in memory already, and the whole of an object costs no copy."""
         yield from ()
-        rest, self._rest = self._rest, b""
-        return bytes(rest)
+        return bytes(self._take())
 
     def close(self) -> None:
         """Let go of the bytes."""
+        self._rest = None
+
+    def _take(self) -> bytes | memoryview:
+        rest = self._rest
+        if rest is None:
+            raise ValueError("the object is closed")
         self._rest = b""
+        return rest
 
 
 class MemoryUpload:
     """A multipart upload; see ``obstore._types.Upload``. Parts are kept apart until `finish` joins them."""
 
-    max_parts = None
-    min_part_bytes = 0
+    max_parts: int | None = None
+    min_part_bytes: int = 0
 
     def __init__(self, backend: MemoryBackend, key: str, spec: PutSpec) -> None:
         self._backend = backend
@@ -225,9 +230,9 @@ class MemoryBackend:
         prefixes: list[str] = []
         for key, entry in snapshot[start : start + PAGE_ITEMS]:
             if entry is None:
-                prefixes.append(exact(key))
+                prefixes.append(_listed(key))
             else:
-                objects.append(entry.meta(exact(key)))
+                objects.append(entry.meta(_listed(key)))
         start += PAGE_ITEMS
         return ListPage(objects, prefixes, (snapshot, start) if start < len(snapshot) else None)
 
@@ -323,9 +328,8 @@ class MemoryBackend:
                 at = _after_prefix(keys, key[: slash + 1], at)
 
 
-def exact(key: str) -> str:
-    """Return ``key`` as listings give it: a `RawKey` where the parsing of path arguments would change it."""
-    return RawKey(key) if key[:1] == "/" or key[-1:] == "/" else key
+def _listed(key: str) -> str:
+    return RawKey(key) if needs_raw(key) else key
 
 
 def _after_prefix(keys: list[str], prefix: str, start: int) -> int:

@@ -1,4 +1,4 @@
-"""What the stores without a server share: they hold a get's conditions, ranges and buffers against the object themselves."""
+"""What the stores without a server share: they evaluate a get's conditions and range themselves."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def writable(into: Any, size: int) -> memoryview:
 
 
 def _matches(condition: str, e_tag: str | None) -> bool:
-    return condition.strip() == "*" or e_tag in (each.strip() for each in condition.split(","))
+    return condition.strip() == "*" or e_tag in [each.strip() for each in condition.split(",")]
 
 
 def _date(moment: datetime) -> str:

@@ -26,22 +26,22 @@ def run_counted(op: Op[T], perform: Callable[[Call], Any] | None = None) -> tupl
         perform: runs a ``Call``; by default in place.
     """
     calls = 0
-    step: Callable[[], Any] = lambda: next(op)  # noqa: E731 - replaced on every round
+    result: Any = None
+    error: BaseException | None = None
     while True:
         try:
-            effect = step()
+            effect = op.send(result) if error is None else op.throw(error)
         except StopIteration as stop:
             return stop.value, calls
         if not isinstance(effect, Call):
             op.close()
             raise AssertionError(f"unexpected effect {effect!r}")
         calls += 1
+        result = error = None
         try:
             result = effect.fn(*effect.args) if perform is None else perform(effect)
-        except BaseException as error:  # noqa: BLE001 - thrown into the operation, as the runner does
-            step = lambda error=error: op.throw(error)  # noqa: E731
-        else:
-            step = lambda result=result: op.send(result)  # noqa: E731
+        except BaseException as raised:  # thrown into the operation, as the runner does
+            error = raised
 
 
 def cancel_during(op: Op[Any], error: BaseException, *, finish_call: bool) -> None:
