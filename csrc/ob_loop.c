@@ -1,0 +1,483 @@
+/* ob_loop.c - one CURLM on one thread. */
+#include "ob_loop.h"
+
+#include <sys/ioctl.h>
+#ifdef __linux__
+#include <linux/sockios.h>
+#endif
+
+#include "ob_opt.h"
+#include "ob_xfer.h"
+
+#define TICK_US 1000000
+#define MEMORY_TICK_US 20000
+#define EASIES_KEPT OB_LOOP_TRANSFERS
+
+ob_counter ob_live_easies;
+
+struct ob_loop {
+  int index;
+  ob_counter wakeups;
+  _Atomic long connections;
+  pthread_t thread;
+  atomic_bool exited; /* nothing of the thread touches the loop any more */
+  bool joined;        /* whoever joins */
+
+  ob_mutex lock; /* the inbox */
+  ob_transfer *inbox_first, *inbox_last;
+  bool sleeping; /* in poll, or about to be: the next post must wake it */
+  bool stop;
+  bool closed; /* takes no more posts; the multi may be gone */
+
+  /* Loop thread only. */
+  void *multi;
+  ob_transfer *attached;
+  size_t n_attached;
+  ob_transfer *ready_first, *ready_last;
+  int64_t now_us;
+  int64_t next_deadline_us;
+  long applied_connections;
+  bool removed; /* a handle went since the last perform: its connection may want to be closed */
+  void *easies[EASIES_KEPT];
+  size_t n_easies;
+  char broken[128]; /* why the multi failed; "" while it works */
+};
+
+static void assert_onloop(ob_loop *loop) {
+  OB_ASSERT(pthread_equal(loop->thread, pthread_self()));
+  (void)loop;
+}
+
+/* ---- inbox: any thread ---------------------------------------------------------------------------- */
+
+static void wake_locked(ob_loop *loop) {
+  if (!loop->sleeping) return;
+  loop->sleeping = false;
+  ob_count(&loop->wakeups, 1);
+  (void)ob_lib.multi_wakeup(loop->multi); /* fails only where a wakeup is pending already */
+}
+
+int ob_loop_post(ob_loop *loop, ob_transfer *x, int command) {
+  ob_lock(&loop->lock);
+  if (loop->closed) {
+    ob_unlock(&loop->lock);
+    return -1;
+  }
+  x->commands |= command;
+  if (!x->in_inbox) {
+    x->in_inbox = true;
+    x->inbox_next = NULL;
+    ob_transfer_ref(x);
+    if (loop->inbox_last != NULL) {
+      loop->inbox_last->inbox_next = x;
+    } else {
+      loop->inbox_first = x;
+    }
+    loop->inbox_last = x;
+    wake_locked(loop);
+  }
+  ob_unlock(&loop->lock);
+  return 0;
+}
+
+void ob_loop_stop(ob_loop *loop) {
+  ob_lock(&loop->lock);
+  loop->stop = true;
+  if (!loop->closed) wake_locked(loop);
+  ob_unlock(&loop->lock);
+}
+
+bool ob_loop_closed(ob_loop *loop) {
+  ob_lock(&loop->lock);
+  bool closed = loop->closed || loop->stop;
+  ob_unlock(&loop->lock);
+  return closed;
+}
+
+void ob_loop_set_connections(ob_loop *loop, long connections) {
+  atomic_store_explicit(&loop->connections, connections, memory_order_relaxed);
+}
+
+uint64_t ob_loop_wakeups(ob_loop *loop) {
+  return ob_counted(&loop->wakeups);
+}
+
+/* Detaches the inbox. Commands are read under the lock; the references on the transfers pass to the caller. */
+static ob_transfer *swap_inbox(ob_loop *loop, bool close) {
+  ob_lock(&loop->lock);
+  ob_transfer *first = loop->inbox_first;
+  loop->inbox_first = loop->inbox_last = NULL;
+  loop->sleeping = false;
+  if (close) loop->closed = true;
+  ob_unlock(&loop->lock);
+  return first;
+}
+
+/* From here on x may be posted again: whatever is to be known of its place in the old list must be read before. */
+static int take_commands(ob_loop *loop, ob_transfer *x, ob_transfer **next) {
+  ob_lock(&loop->lock);
+  int commands = x->commands;
+  *next = x->inbox_next;
+  x->commands = 0;
+  x->in_inbox = false;
+  ob_unlock(&loop->lock);
+  return commands;
+}
+
+/* ---- what is ready to be published ---------------------------------------------------------------- */
+
+void ob_loop_ready_onloop(ob_loop *loop, ob_transfer *x, int events) {
+  assert_onloop(loop);
+  x->ready_events |= events;
+  if (x->in_ready) return;
+  x->in_ready = true;
+  x->ready_next = NULL;
+  if (loop->ready_last != NULL) {
+    loop->ready_last->ready_next = x;
+  } else {
+    loop->ready_first = x;
+  }
+  loop->ready_last = x;
+}
+
+/* Places go back first, so that whoever sees an END sees the statistics after it. */
+static void publish_ready(ob_loop *loop) {
+  ob_transfer *x = loop->ready_first;
+  if (x == NULL) return;
+  loop->ready_first = loop->ready_last = NULL;
+  ob_engine_released(x);
+  ob_wakes wakes = {.n = 0};
+  while (x != NULL) {
+    ob_transfer *next = x->ready_next;
+    int events = x->ready_events;
+    x->ready_events = 0;
+    x->in_ready = false;
+    if ((events & OB_EVENT_END) != 0) {
+      events = (events & ~OB_EVENT_DATA) | (x->coalesced ? OB_EVENT_HEAD : 0);
+    }
+    ob_cq_publish(x, events, &wakes);
+    if ((events & OB_EVENT_END) != 0) ob_transfer_unref(x); /* the engine's reference */
+    x = next;
+  }
+  ob_wakes_send(&wakes);
+}
+
+/* ---- attach and detach ---------------------------------------------------------------------------- */
+
+static void *take_easy(ob_loop *loop) {
+  void *easy = loop->n_easies > 0 ? loop->easies[--loop->n_easies] : NULL;
+  if (easy == NULL && !ob_torture_fails()) easy = ob_lib.easy_init();
+  if (easy != NULL) ob_count(&ob_live_easies, 1);
+  return easy;
+}
+
+static void give_easy(ob_loop *loop, void *easy) {
+  ob_uncount(&ob_live_easies, 1);
+  ob_lib.easy_reset(easy);
+  if (loop->n_easies < EASIES_KEPT) {
+    loop->easies[loop->n_easies++] = easy;
+  } else {
+    ob_lib.easy_cleanup(easy);
+  }
+}
+
+static void expect_deadline(ob_loop *loop, ob_transfer *x) {
+  int64_t read_timeout_us = x->client->options.read_timeout_ms * 1000;
+  if (read_timeout_us > 0 && x->moved_us + read_timeout_us < loop->next_deadline_us) {
+    loop->next_deadline_us = x->moved_us + read_timeout_us;
+  }
+}
+
+static void end(ob_loop *loop, ob_transfer *x) {
+  ob_transfer_finish(x);
+  ob_loop_ready_onloop(loop, x, OB_EVENT_END);
+}
+
+/* Remove, take the results, reset, pool: in this order. A handle that cannot be removed is leaked, never reused. */
+static void detach(ob_loop *loop, ob_transfer *x, int code) {
+  void *easy = x->easy;
+  int rc = ob_lib.multi_remove_handle(loop->multi, easy);
+  loop->removed = true;
+  ob_transfer_result_onloop(x, code);
+  x->easy = NULL;
+  *(x->attached_prev != NULL ? &x->attached_prev->attached_next : &loop->attached) = x->attached_next;
+  if (x->attached_next != NULL) x->attached_next->attached_prev = x->attached_prev;
+  loop->n_attached--;
+  if (rc == 0) give_easy(loop, easy);
+  end(loop, x);
+}
+
+static void move(ob_transfer *x, ob_xfer_state to) {
+  ob_lock(&x->lock);
+  ob_transfer_move_locked(x, to);
+  ob_unlock(&x->lock);
+}
+
+static void attach(ob_loop *loop, ob_transfer *x) {
+  if (atomic_load_explicit(&x->cancelled, memory_order_acquire)) {
+    ob_transfer_verdict(x, OB_KIND_CANCELLED, "cancelled");
+    move(x, OB_XFER_CANCELLING);
+    end(loop, x);
+    return;
+  }
+  x->attached_us = x->moved_us = loop->now_us;
+  x->outcome.timing.queue_us = x->attached_us - x->submitted_us;
+  x->easy = take_easy(loop);
+  if (x->easy == NULL) {
+    ob_transfer_verdict(x, OB_KIND_MEMORY, "no memory for a libcurl handle");
+    end(loop, x);
+    return;
+  }
+  const char *failed = ob_transfer_apply_onloop(x);
+  if (failed != NULL) {
+    char text[128];
+    snprintf(text, sizeof text, "libcurl refused %s", failed);
+    ob_transfer_verdict(x, OB_KIND_ENGINE, text);
+  } else {
+    int rc = ob_lib.multi_add_handle(loop->multi, x->easy);
+    if (rc != 0) ob_transfer_verdict(x, OB_KIND_ENGINE, ob_lib.multi_strerror(rc));
+  }
+  if (x->verdict_set) {
+    give_easy(loop, x->easy);
+    x->easy = NULL;
+    end(loop, x);
+    return;
+  }
+  x->attached_prev = NULL;
+  x->attached_next = loop->attached;
+  if (loop->attached != NULL) loop->attached->attached_prev = x;
+  loop->attached = x;
+  loop->n_attached++;
+  move(x, OB_XFER_ACTIVE);
+  expect_deadline(loop, x);
+}
+
+/* ---- commands ------------------------------------------------------------------------------------- */
+
+static void resume(ob_loop *loop, ob_transfer *x) {
+  move(x, OB_XFER_HEADED);
+  ob_engine_resumed(x);
+  x->moved_us = loop->now_us;
+  x->unsent = -1;
+  expect_deadline(loop, x);
+  /* No lock is held: libcurl may call the write callback from here, and that may pause again. */
+  int code = ob_lib.easy_pause(x->easy, OB_CURLPAUSE_CONT);
+  if (code != OB_CURLE_OK) detach(loop, x, code);
+}
+
+static bool is_paused(ob_transfer *x) {
+  return atomic_load_explicit(&x->state, memory_order_acquire) == OB_XFER_PAUSED;
+}
+
+static void obey(ob_loop *loop, ob_transfer *x, int commands) {
+  if ((commands & OB_CMD_ATTACH) != 0) attach(loop, x);
+  if (x->easy == NULL) return; /* ended meanwhile */
+  if ((commands & OB_CMD_CANCEL) != 0) {
+    ob_transfer_verdict(x, OB_KIND_CANCELLED, "cancelled");
+    move(x, OB_XFER_CANCELLING);
+    detach(loop, x, OB_CURLE_OK);
+    return;
+  }
+  if ((commands & OB_CMD_UNBOUND) != 0) {
+    ob_lock(&x->lock);
+    x->window = OB_WINDOW_NONE;
+    ob_unlock(&x->lock);
+    commands |= OB_CMD_RESUME;
+  }
+  if ((commands & OB_CMD_RESUME) != 0) {
+    if (is_paused(x)) resume(loop, x);
+  } else if ((commands & OB_CMD_PARK) != 0 && is_paused(x)) {
+    ob_transfer_verdict(x, OB_KIND_PARKED, "gave its place to a waiting transfer");
+    detach(loop, x, OB_CURLE_OK);
+  }
+}
+
+/* ---- deadlines ------------------------------------------------------------------------------------ */
+
+/* Bytes that the kernel has not sent yet: a big upload goes on long after its last read callback. */
+static int64_t unsent_bytes(ob_transfer *x) {
+#ifdef SIOCOUTQ
+  int fd = ob_get_socket(x->easy);
+  int bytes = 0;
+  if (fd != OB_CURL_SOCKET_BAD && ioctl(fd, SIOCOUTQ, &bytes) == 0) return bytes;
+#else
+  (void)x;
+#endif
+  return 0;
+}
+
+/* Until the request can go out the connect timeout rules, where there is one. */
+static int64_t stalls_at(ob_transfer *x) {
+  const ob_client_options *options = &x->client->options;
+  int64_t connected = ob_get_off(x->easy, OB_CURLINFO_PRETRANSFER_TIME_T);
+  int64_t since = x->moved_us;
+  if (connected > 0 && x->attached_us + connected > since) since = x->attached_us + connected;
+  if (connected == 0 && options->connect_timeout_ms > 0) since += options->connect_timeout_ms * 1000;
+  return since + options->read_timeout_ms * 1000;
+}
+
+static void check_deadlines(ob_loop *loop) {
+  loop->next_deadline_us = INT64_MAX;
+  ob_transfer *next;
+  for (ob_transfer *x = loop->attached; x != NULL; x = next) {
+    next = x->attached_next;
+    if (x->client->options.read_timeout_ms <= 0 || is_paused(x)) continue;
+    int64_t at = stalls_at(x);
+    if (at <= loop->now_us) {
+      int64_t unsent = unsent_bytes(x);
+      if (unsent > 0 && (x->unsent < 0 || unsent < x->unsent)) {
+        x->unsent = unsent;
+        x->moved_us = loop->now_us;
+        at = stalls_at(x);
+      } else {
+        ob_transfer_verdict(x, OB_KIND_STALL, "no byte moved within the read timeout");
+        detach(loop, x, OB_CURLE_OK);
+        continue;
+      }
+    }
+    if (at < loop->next_deadline_us) loop->next_deadline_us = at;
+  }
+}
+
+/* ---- the thread ----------------------------------------------------------------------------------- */
+
+static bool works(ob_loop *loop, const char *what, int rc) {
+  if (rc == 0) return true;
+  snprintf(loop->broken, sizeof loop->broken, "%s: %s", what, ob_lib.multi_strerror(rc));
+  return false;
+}
+
+static void apply_connections(ob_loop *loop) {
+  long connections = atomic_load_explicit(&loop->connections, memory_order_relaxed);
+  if (connections == loop->applied_connections) return;
+  loop->applied_connections = connections;
+  /* Both only save descriptors: a libcurl that does not know them still works. */
+  (void)ob_set_multi_long(loop->multi, OB_CURLMOPT_MAXCONNECTS, connections);
+  (void)ob_set_multi_long(loop->multi, OB_CURLMOPT_MAX_TOTAL_CONNECTIONS, connections);
+}
+
+static void reap(ob_loop *loop) {
+  ob_curl_message *message;
+  int left;
+  while ((message = ob_lib.multi_info_read(loop->multi, &left)) != NULL) {
+    if (message->msg != OB_CURLMSG_DONE) continue;
+    int code = message->data.result; /* the message dies with the next call */
+    ob_transfer *x = ob_get_ptr(message->easy, OB_CURLINFO_PRIVATE);
+    detach(loop, x, code);
+  }
+}
+
+/* False: something came in between, do not sleep. */
+static bool fall_asleep(ob_loop *loop) {
+  ob_lock(&loop->lock);
+  bool sleeps = loop->inbox_first == NULL && !loop->stop;
+  loop->sleeping = sleeps;
+  ob_unlock(&loop->lock);
+  return sleeps;
+}
+
+static bool must_stop(ob_loop *loop) {
+  ob_lock(&loop->lock);
+  bool stop = loop->stop;
+  ob_unlock(&loop->lock);
+  return stop;
+}
+
+/* One round; false when the loop must end. */
+static bool turn(ob_loop *loop, int *n_ready) {
+  ob_transfer *next;
+  loop->now_us = ob_now_us();
+  apply_connections(loop);
+  for (ob_transfer *x = swap_inbox(loop, false); x != NULL; x = next) {
+    int commands = take_commands(loop, x, &next);
+    obey(loop, x, commands);
+    ob_transfer_unref(x);
+  }
+  if (loop->now_us >= loop->next_deadline_us) check_deadlines(loop);
+  if (loop->n_attached > 0 || loop->removed || *n_ready > 0) {
+    int running;
+    loop->removed = false;
+    if (!works(loop, "curl_multi_perform", ob_lib.multi_perform(loop->multi, &running))) return false;
+    reap(loop);
+  }
+  publish_ready(loop);
+  int64_t wait_us = ob_engine_poll_memory() ? MEMORY_TICK_US : TICK_US;
+  if (loop->next_deadline_us != INT64_MAX) {
+    int64_t until = loop->next_deadline_us - ob_now_us();
+    if (until < wait_us) wait_us = until > 0 ? until : 0;
+  }
+  *n_ready = 0;
+  if (!fall_asleep(loop)) return !must_stop(loop);
+  return works(loop, "curl_multi_poll",
+               ob_lib.multi_poll(loop->multi, NULL, 0, (int)((wait_us + 999) / 1000), n_ready));
+}
+
+/* No one can post any more; whatever is left ends here. */
+static void close_loop(ob_loop *loop) {
+  const char *why = loop->broken[0] != '\0' ? loop->broken : "the engine was shut down";
+  ob_transfer *next;
+  for (ob_transfer *x = swap_inbox(loop, true); x != NULL; x = next) {
+    int commands = take_commands(loop, x, &next);
+    if ((commands & OB_CMD_ATTACH) != 0) {
+      ob_transfer_verdict(x, OB_KIND_ENGINE, why);
+      end(loop, x);
+    }
+    ob_transfer_unref(x);
+  }
+  while (loop->attached != NULL) {
+    ob_transfer_verdict(loop->attached, OB_KIND_ENGINE, why);
+    detach(loop, loop->attached, OB_CURLE_OK);
+  }
+  publish_ready(loop);
+  while (loop->n_easies > 0) ob_lib.easy_cleanup(loop->easies[--loop->n_easies]);
+  (void)ob_lib.multi_cleanup(loop->multi);
+}
+
+static void *run(void *argument) {
+  ob_loop *loop = argument;
+  char name[16];
+  int n_ready = 0;
+  snprintf(name, sizeof name, "obstore-%d", loop->index);
+  ob_thread_name(name);
+  while (turn(loop, &n_ready)) continue;
+  close_loop(loop);
+  atomic_store_explicit(&loop->exited, true, memory_order_release);
+  return NULL;
+}
+
+ob_loop *ob_loop_start(int index, long connections) {
+  ob_loop *loop = ob_calloc(sizeof *loop);
+  if (loop == NULL) return NULL;
+  loop->index = index;
+  loop->next_deadline_us = INT64_MAX;
+  ob_mutex_init(&loop->lock);
+  atomic_init(&loop->connections, connections);
+  loop->multi = ob_torture_fails() ? NULL : ob_lib.multi_init();
+  if (loop->multi == NULL) {
+    ob_free(loop);
+    return NULL;
+  }
+  (void)ob_set_multi_long(loop->multi, OB_CURLMOPT_QUICK_EXIT, 1L); /* 8.20 and later: do not join resolver threads */
+  /* The thread finds its own id under the lock. */
+  ob_lock(&loop->lock);
+  int rc = ob_thread_start(&loop->thread, run, loop);
+  ob_unlock(&loop->lock);
+  if (rc != 0) {
+    (void)ob_lib.multi_cleanup(loop->multi);
+    ob_free(loop);
+    return NULL;
+  }
+  return loop;
+}
+
+bool ob_loop_join(ob_loop *loop, int64_t deadline_us) {
+  const struct timespec nap = {.tv_nsec = 500000};
+  if (loop->joined) return true;
+  while (!atomic_load_explicit(&loop->exited, memory_order_acquire)) {
+    if (ob_now_us() >= deadline_us) return false;
+    nanosleep(&nap, NULL);
+  }
+  pthread_join(loop->thread, NULL);
+  loop->joined = true;
+  return true;
+}

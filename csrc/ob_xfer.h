@@ -1,0 +1,190 @@
+/* ob_xfer.h - the inside of ob_transfer, shared by ob_transfer.c, ob_loop.c, ob_engine.c and ob_cq.c only.
+ *
+ * Each group of fields names what guards it. Lock order: engine -> transfer -> queue, engine -> inbox; no two of one
+ * kind are held together but queues in ob_transfer_retarget, one after the other.
+ */
+#ifndef OB_XFER_H
+#define OB_XFER_H
+
+#include "ob_abi.h"
+#include "ob_engine.h"
+#include "ob_headers.h"
+#include "ob_port.h"
+#include "ob_transfer.h"
+
+struct ob_loop;
+struct ob_endpoint;
+
+/* Commands to a loop, or-ed while the transfer lies in its inbox. */
+enum { OB_CMD_ATTACH = 1, OB_CMD_CANCEL = 2, OB_CMD_RESUME = 4, OB_CMD_PARK = 8, OB_CMD_UNBOUND = 16 };
+
+/* Where a transfer stands in the queue it reports to. */
+typedef enum { OB_PLACE_NONE, OB_PLACE_LISTED, OB_PLACE_TAKEN } ob_place;
+
+typedef struct ob_arena_chunk {
+  struct ob_arena_chunk *next;
+} ob_arena_chunk;
+
+/* A bound on transfers in flight, with a queue before it. Engine's lock. */
+typedef struct ob_gate {
+  int64_t limit; /* 0: none */
+  int64_t in_flight;
+  int64_t paused; /* of those in flight */
+  int64_t waiting;
+  ob_transfer *first, *last;
+} ob_gate;
+
+#define OB_ARENA_INLINE 1024 /* url, method and headers of a signed request fit */
+#define OB_WINDOW_NONE UINT64_MAX
+
+struct ob_transfer {
+  ob_refs refs;
+  uint32_t generation; /* process generation of the submit */
+  ob_client *client;
+  void *owner;
+
+  /* Written before submit, constant afterwards. */
+  const char *url;
+  const char *method;
+  ob_slist *headers, *headers_last;
+  ob_iovec *source;
+  size_t n_source;
+  int64_t source_bytes;
+  bool has_source;
+  bool has_slice;
+  ob_sink_kind sink;
+  uint64_t slice_start, slice_len;
+  int64_t range_len;     /* bytes that a range header asks for, -1: none */
+  int64_t collect_limit; /* -1: none */
+  char *into;
+  size_t into_cap;
+  struct ob_listxml *parser;
+  int fd;
+  int64_t fd_offset;
+
+  /* lock: state, the buffered body, and which queue to report to. */
+  ob_mutex lock;
+  _Atomic ob_xfer_state state; /* read without the lock only where a stale answer does no harm */
+  ob_block *body_first, *body_last;
+  uint64_t buffered; /* bytes in the chain */
+  uint64_t taken;    /* bytes handed out */
+  uint64_t window;
+  uint64_t wanted;  /* 0: no DATA asked for */
+  bool collecting;  /* all is kept until END */
+  int64_t expected; /* body bytes that will reach the sink, -1 unknown; loop writes at HEAD */
+  ob_cq *cq;        /* referenced */
+  int events;       /* posted and not asked for yet */
+
+  /* lock of the cq that `cq` points to. */
+  ob_place place;
+  ob_transfer *cq_prev, *cq_next;         /* entries */
+  ob_transfer *member_prev, *member_next; /* transfers in flight that report here */
+  bool is_member;
+
+  /* Consumer of the queue, from take until its events are asked for. */
+  ob_transfer *taken_next;
+
+  /* Engine's lock. */
+  int stage; /* gates passed */
+  ob_gate *waiting_in;
+  ob_transfer *gate_prev, *gate_next;
+  ob_transfer *waiting_prev, *waiting_next; /* of all that wait, at whichever gate */
+  ob_transfer *paused_prev, *paused_next;
+  bool in_paused;
+  bool parkable;
+  ob_transfer *failed_next;
+  int loop_index;
+  struct ob_loop *_Atomic loop; /* set once, by assignment */
+  atomic_bool cancelled;        /* asked for */
+
+  /* Lock of the loop's inbox. */
+  int commands;
+  bool in_inbox;
+  ob_transfer *inbox_next;
+
+  /* Loop thread. */
+  void *easy;
+  ob_transfer *attached_prev, *attached_next;
+  ob_transfer *ready_next;
+  int ready_events;
+  bool in_ready;
+  bool headed;      /* the final header block is complete */
+  bool coalesced;   /* HEAD comes with END */
+  bool verdict_set; /* a callback ended the transfer: kind and message are ours, not libcurl's */
+  uint64_t skip;    /* bytes of a 200 answer before the slice */
+  size_t source_part;
+  size_t source_offset;
+  uint64_t next_block; /* size of the next block where the length is unknown */
+  int64_t submitted_us;
+  int64_t attached_us;
+  int64_t moved_us; /* a byte last moved */
+  int64_t unsent;   /* bytes in the socket's send queue when last looked, -1 never */
+  long connects;    /* connections made for it */
+
+  ob_headers received;
+  ob_outcome outcome;
+  char error[OB_CURL_ERROR_SIZE]; /* libcurl's own text: it writes there after our callbacks have spoken, too */
+
+  ob_arena_chunk *chunks;
+  char *arena_at, *arena_end;
+  char arena[OB_ARENA_INLINE];
+};
+
+struct ob_client {
+  ob_refs refs;
+  uint32_t generation;
+  ob_gate gate;                 /* engine's lock */
+  struct ob_endpoint *endpoint; /* engine's lock; NULL until the first submit of this generation */
+  ob_client_options options;    /* strings follow in the same allocation */
+};
+
+extern ob_counter ob_live_transfers, ob_live_clients, ob_live_queues, ob_live_easies, ob_live_sockets;
+
+/* ---- ob_transfer.c ------------------------------------------------------------------------------- */
+
+/* The legal moves; an illegal one aborts in a debug build. Lock held. */
+void ob_transfer_move_locked(ob_transfer *x, ob_xfer_state to);
+/* Loop thread. Sets all options of x->easy. NULL, or the name of the option that failed. */
+const char *ob_transfer_apply_onloop(ob_transfer *x);
+/* Loop thread, after removal from the multi: copies what libcurl knows. */
+void ob_transfer_result_onloop(ob_transfer *x, int code);
+/* Whoever ends the transfer (loop thread, or the engine while it waits at a gate): state, total time. */
+void ob_transfer_finish(ob_transfer *x);
+void ob_transfer_verdict(ob_transfer *x, ob_kind kind, const char *message);
+/* True: of another process generation; its locks must not be touched. */
+bool ob_transfer_stale(const ob_transfer *x);
+
+/* ---- ob_cq.c ------------------------------------------------------------------------------------- */
+
+/* Queues that still have to be woken, gathered over a batch so that each is written once. */
+#define OB_WAKES 16
+typedef struct ob_wakes {
+  ob_cq *queues[OB_WAKES];
+  size_t n;
+} ob_wakes;
+
+/* Any thread, no transfer's or queue's lock held. */
+void ob_cq_publish(ob_transfer *x, int events, ob_wakes *wakes);
+void ob_wakes_send(ob_wakes *wakes);
+/* At submit: x reports to cq (or to the orphans if it is closed) from now on. */
+void ob_cq_adopt(ob_transfer *x, ob_cq *cq);
+/* A queue without a descriptor. */
+ob_cq *ob_cq_new_silent(void);
+/* Wakeup writes of all queues so far. */
+extern ob_counter ob_cq_written;
+
+/* ---- ob_engine.c --------------------------------------------------------------------------------- */
+
+void ob_socket_opened(int fd);
+void ob_socket_closed(int fd);
+/* Loop thread, after pausing and before resuming. */
+void ob_engine_paused(ob_transfer *x);
+void ob_engine_resumed(ob_transfer *x);
+/* Loop thread: END was decided for these (chained by ready_next): give their places to those who wait. */
+void ob_engine_released(ob_transfer *first);
+/* Any thread. True where live blocks exceed the limit. */
+bool ob_engine_memory_short(void);
+/* Loop thread. True: a transfer waits for memory, look again soon. */
+bool ob_engine_poll_memory(void);
+
+#endif
