@@ -105,7 +105,7 @@ $(STAMPS)/switches: FORCE $(STAMPS)/venv
 $(STAMPS)/build: $(NATIVE) pyproject.toml $(STAMPS)/venv $(STAMPS)/switches
 	$(PIP) install --group build
 	@cmp -s $(STAMPS)/switches $(STAMPS)/built || rm -rf build
-	$(PIP) install --no-build-isolation --editable .
+	PYTHONWARNINGS=ignore $(PIP) install --no-build-isolation --editable .
 	@cp $(STAMPS)/switches $(STAMPS)/built
 	@touch $@
 
