@@ -10,11 +10,11 @@ from obstore import exceptions
 from obstore._auth.sigv4 import UNSIGNED, Signer, content_md5, encode_query, payload_hash, quote_key
 from obstore._dialect import errors, xml
 from obstore._dialect.attributes import STANDARD, encode_tags
-from obstore._dialect.base import format_http_date, format_range
+from obstore._dialect.base import CopyCreate, format_http_date, format_range
 from obstore._dialect.s3_fail import S3Failures
 from obstore._dialect.s3_read import METADATA, S3Readers
 from obstore._dialect.s3_request import Header, PartTag, S3Request, own
-from obstore._dialect.s3_settings import COPY_SSE, SSE, copy_create, encryption, place
+from obstore._dialect.s3_settings import COPY_SSE, SSE, encryption, place
 from obstore._effects import Request, Response
 from obstore._types import Buffer, GetSpec, PutSpec
 
@@ -42,7 +42,7 @@ class S3Dialect(S3Readers, S3Failures):
         crc64nvme: ``crc64nvme(buffer, value) -> int``, continuing ``value``; needed for that checksum algorithm only.
 
     Raises:
-        GenericError: the encryption or copy settings make no sense.
+        GenericError: the endpoint is no URL that requests can go to, or a default header is ``host``.
     """
 
     name = "S3"
@@ -71,7 +71,15 @@ class S3Dialect(S3Readers, S3Failures):
         self.delete_batch = 1 if settings.disable_bulk_delete else 1000
         self.default_content_type = default_content_type
         self.list_strip = f"{prefix}/" if prefix else ""
-        self.copy_create, self._copy_header, self._copy_exists_status = copy_create(settings.copy_if_not_exists)
+        rule = settings.copy_rule
+        self.copy_create: CopyCreate = "unsupported"
+        self._copy_header: Header | None = None
+        if rule == "multipart":
+            self.copy_create = "multipart"
+        elif rule is not None:
+            self.copy_create = "header"
+            self._copy_header = (rule.name, rule.value)
+            self._copy_exists_status = rule.status
 
         bucket = quote_key(settings.bucket)
         self._custom_endpoint = settings.endpoint is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from obstore import exceptions
 from obstore._dialect import errors, xml
@@ -11,6 +12,9 @@ from obstore._dialect.base import Verdict, parse_http_date
 from obstore._dialect.s3_request import S3Request, Site, own
 from obstore._effects import AttemptFailed, Request, Response
 from obstore._types import Buffer
+
+if TYPE_CHECKING:
+    from obstore._config.s3 import S3Settings
 
 __all__ = ["S3Failures"]
 
@@ -34,7 +38,8 @@ class S3Failures:
     name: str
     clock_offset: float
     _custom_endpoint: bool
-    _copy_exists_status: int
+    _copy_exists_status = 412
+    _settings: S3Settings
     _site: Site
 
     def failed(self, request: Request, response: Response, body: Buffer) -> Verdict:
@@ -101,12 +106,12 @@ class S3Failures:
         return True
 
     def _region_elsewhere(self, request: S3Request, error: errors.ServiceError) -> str | None:
-        """The region that the bucket lives in, if it is another than ``request`` went to.
+        """The region that the bucket lives in, if it is another than ``request`` went to and the user named none.
 
         Only the name of a region is believed, never an address: signed requests go to no host of a server's choice.
         """
         region = error.region
-        if region is None or region == request.region:
+        if region is None or region == request.region or self._settings.region_given:
             return None
         if self._custom_endpoint:
             return region if error.code == "AuthorizationHeaderMalformed" else None

@@ -143,13 +143,6 @@ class S3Readers:
         if e_tag is None or response.header("etag") != e_tag:
             raise self._unreadable("the object changed while it was read", response)
 
-    def unsatisfied_suffix(self, spec: GetSpec, response: Response) -> bool:
-        """Whether a 416 only says that the last bytes of the object are none: it is empty, or none were wanted.
-
-        The result is empty then, not an error; the answer lacks the object's meta, which takes a HEAD.
-        """
-        return response.status == 416 and spec.range is not None and spec.range.suffix is not None
-
     def read_head(self, response: Response, key: str) -> ObjectMeta:
         """The object's meta. Raises GenericError where the answer does not say its size."""
         headers = dict(response.headers())
@@ -251,9 +244,15 @@ class S3Readers:
         )
 
     def read_list(self, page: Any) -> ListPage:
-        """A page out of the engine's list parser, which has taken ``list_strip`` off the keys."""
-        # Servers that know no tokens (ListObjects V1) are not asked: an empty token ends the listing.
-        return ListPage(page.objects, page.prefixes, page.token or None)
+        """A page out of the engine's list parser, which has taken ``list_strip`` off the keys.
+
+        Raises:
+            GenericError: the server ignores ``list-type=2``, so that the listing would end with its first page.
+        """
+        token = page.token or None  # some servers end with an empty one
+        if token is None and page.marker:
+            raise self._unreadable("the server answers ListObjects, not ListObjectsV2: cannot list past its first page")
+        return ListPage(page.objects, page.prefixes, token)
 
     def _document(self, body: Buffer, root: str, operation: str) -> xml.Element:
         try:

@@ -134,10 +134,6 @@ def test_suffix_of_an_empty_object_is_empty():
     subject = dialect()
     spec = GetSpec(range=Range(suffix=5))
     assert subject.read_get(whole(0), "k", spec)[1] == (0, 0)
-    assert subject.unsatisfied_suffix(spec, Answer(416, {"content-range": "bytes */0"}))
-    assert not subject.unsatisfied_suffix(GetSpec(range=Range(5)), Answer(416))
-    assert not subject.unsatisfied_suffix(GetSpec(), Answer(416))
-    assert not subject.unsatisfied_suffix(spec, Answer(404))
 
 
 def test_sliced_answer_counts_as_the_range():
@@ -288,6 +284,12 @@ def test_list_page():
     assert (found.objects, found.prefixes, found.cursor) == ([META], ["a"], "t")
     page.token = ""
     assert subject.read_list(page).cursor is None
+
+
+def test_list_page_of_an_old_server_is_refused():
+    page = SimpleNamespace(objects=[META], prefixes=[], token=None, marker="k")
+    with pytest.raises(exceptions.GenericError, match="cannot list past its first page"):
+        dialect().read_list(page)
 
 
 # ---- HTTP grammar

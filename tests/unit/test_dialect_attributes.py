@@ -25,7 +25,7 @@ def test_values_may_be_empty_or_not_ascii():
 
 @pytest.mark.parametrize("value", ["a\nb", "a\r\nx-evil: 1", "\0", "\x7f", "\x1f"])
 def test_control_characters_are_refused(value):
-    with pytest.raises(ValueError, match="attributes: .*'Content-Type' holds a control character"):
+    with pytest.raises(ValueError, match=r"attributes: .*'Content-Type' holds a control character"):
         canonical_attributes({"Content-Type": value})
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from obstore._config.s3 import S3Settings
 from obstore._dialect.s3 import S3Dialect
 from obstore._types import Buffer
 
@@ -43,30 +43,6 @@ class Answer:
         return list(self._headers)
 
 
-def settings(**changes: Any) -> Any:
-    """`S3Settings` with the defaults of the library."""
-    values = {
-        "bucket": "bk",
-        "region": "us-east-1",
-        "endpoint": None,
-        "virtual_hosted_style": False,
-        "unsigned_payload": False,
-        "checksum_algorithm": None,
-        "skip_signature": False,
-        "copy_if_not_exists": None,
-        "conditional_put": "etag",
-        "disable_tagging": False,
-        "disable_bulk_delete": False,
-        "request_payer": False,
-        "server_side_encryption": None,
-        "sse_kms_key_id": None,
-        "sse_bucket_key_enabled": None,
-        "sse_customer_key_base64": None,
-    }
-    assert changes.keys() <= values.keys()
-    return SimpleNamespace(**values | changes)
-
-
 def toy_crc(data: Buffer, value: int = 0) -> int:
     """Stands in for the engine's CRC-64/NVME: what matters here is that buffers are chained and 8 bytes are sent."""
     return (value * 257 + sum(bytes(data))) % 2**64
@@ -74,7 +50,7 @@ def toy_crc(data: Buffer, value: int = 0) -> int:
 
 def dialect(**changes: Any) -> S3Dialect:
     own = {name: changes.pop(name) for name in ("default_headers", "default_content_type", "prefix") if name in changes}
-    return S3Dialect(settings(**changes), crc64nvme=toy_crc, **own)
+    return S3Dialect(S3Settings(**{"bucket": "bk", **changes}), crc64nvme=toy_crc, **own)
 
 
 def sections(name: str) -> Iterator[tuple[str, str]]:
