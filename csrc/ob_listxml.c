@@ -12,8 +12,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "ob_port.h"
 
 #define MAX_DEPTH 64
 #define MAX_NAMES 16384       /* bytes in the names of all open elements */
@@ -99,7 +100,7 @@ struct ob_listxml {
 static const ob_list_entry NO_ENTRY = {0, NONE, 0, NONE, 0, NONE, -1, INT64_MIN};
 
 ob_listxml *ob_listxml_new(void) {
-  ob_listxml *p = malloc(sizeof *p);
+  ob_listxml *p = ob_malloc(sizeof *p);
   if (p == NULL) return NULL;
   memset(p, 0, offsetof(ob_listxml, names));
   p->error = "";
@@ -112,10 +113,10 @@ ob_listxml *ob_listxml_new(void) {
 
 void ob_listxml_free(ob_listxml *p) {
   if (p == NULL) return;
-  free(p->text);
-  free(p->objects.items);
-  free(p->prefixes.items);
-  free(p);
+  ob_free(p->text);
+  ob_free(p->objects.items);
+  ob_free(p->prefixes.items);
+  ob_free(p);
 }
 
 const char *ob_listxml_error(const ob_listxml *p) { return p->error; }
@@ -135,7 +136,7 @@ static int reserve_text(ob_listxml *p, size_t n) {
   if (p->text_len + n > MAX_ARENA) return fail(p, "the page is too large"), -1;
   size_t cap = p->text_cap != 0 ? p->text_cap : 65536;
   while (cap < p->text_len + n) cap *= 2;
-  char *text = realloc(p->text, cap);
+  char *text = ob_realloc(p->text, cap);
   if (text == NULL) return fail(p, OUT_OF_MEMORY), -1;
   p->text = text;
   p->text_cap = cap;
@@ -154,7 +155,7 @@ static inline int add_text(ob_listxml *p, const char *data, size_t n) {
 static int add_entry(ob_listxml *p, entries *list, const ob_list_entry *entry) {
   if (list->n == list->cap) {
     size_t cap = list->cap != 0 ? 2 * list->cap : 1000; /* S3's page holds 1,000 */
-    ob_list_entry *items = cap <= SIZE_MAX / sizeof *items ? realloc(list->items, cap * sizeof *items) : NULL;
+    ob_list_entry *items = cap <= SIZE_MAX / sizeof *items ? ob_realloc(list->items, cap * sizeof *items) : NULL;
     if (items == NULL) return fail(p, OUT_OF_MEMORY), -1;
     list->items = items;
     list->cap = cap;

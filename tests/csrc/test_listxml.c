@@ -2,6 +2,7 @@
  *
  * The list parser: documents by hand, documents made at random from a model of what they hold, and each of them whole,
  * byte by byte and split at random. Prints the first failure and exits with 1; with the argument "bench" measures instead.
+ * Compiled with -DOB_TORTURE (all of it), each allocation fails in turn too.
  */
 #include "ob_listxml.h"
 
@@ -530,6 +531,42 @@ static void random_document(void) {
   free(t.data);
 }
 
+/* ---- memory running short: the n-th allocation fails, for every n -------------------------------------------- */
+
+#ifdef OB_TORTURE
+_Atomic long ob_torture_countdown = -1;
+
+static void test_memory_running_short(void) {
+  text t = {0};
+  add(&t, "<ListBucketResult>");
+  for (int i = 0; i < 2500; i++) { /* enough to let each array grow */
+    add(&t, "<Contents><Key>%0100d</Key></Contents><CommonPrefixes><Prefix>p%d/</Prefix></CommonPrefixes>", i, i);
+  }
+  add(&t, "</ListBucketResult>");
+  under_test = "(2,500 entries)";
+  int failures = 0;
+  for (long n = 0;; n++) {
+    ob_torture_countdown = n;
+    ob_listxml *parser = ob_listxml_new();
+    int fed = parser != NULL ? ob_listxml_feed(parser, t.data, t.len) : -1;
+    int failed = ob_torture_countdown < 0; /* it counts on below 0 once it has failed one */
+    ob_torture_countdown = -1;
+    CHECK(failed == (fed != 0));
+    if (parser != NULL) {
+      ob_list_page page;
+      CHECK(ob_listxml_finish(parser, &page) == fed);
+      CHECK(strcmp(ob_listxml_error(parser), failed ? "out of memory" : "") == 0);
+      CHECK(failed || page.n_entries == 2500);
+    }
+    ob_listxml_free(parser);
+    if (!failed) break;
+    failures++;
+  }
+  CHECK(failures >= 6); /* the parser, the text twice or more, both arrays twice or more */
+  free(t.data);
+}
+#endif
+
 /* ---- speed --------------------------------------------------------------------------------------------- */
 
 static double seconds_now(void) {
@@ -579,6 +616,9 @@ int main(int argc, char **argv) {
   test_other_root();
   test_limits();
   for (int i = 0; i < 3000; i++) random_document();
+#ifdef OB_TORTURE
+  test_memory_running_short();
+#endif
   ob_listxml_free(NULL);
   return 0;
 }
