@@ -25,6 +25,7 @@ LACKS: dict[str, frozenset[str]] = {
     # tags: storing them; tags_refused: the server answers 501 to them rather than ignoring them;
     # any_key: keys with //, ., .. or a trailing slash; order: listings in key order;
     # copy_create: copy and rename with overwrite=False, without further configuration;
+    # complete_create: a condition on the completion of a multipart upload;
     # missing_delete: deleting what is not there goes unnoticed; atomic_create: one winner among concurrent creates.
     "memory": frozenset({"tags", "any_key"}),
     "local": frozenset({"update", "attributes", "tags", "any_key", "order", "missing_delete"}),
@@ -33,7 +34,7 @@ LACKS: dict[str, frozenset[str]] = {
     "moto_gunicorn": frozenset({"copy_create"}),
     "localstack": frozenset({"copy_create"}),
     # Ceph compares the quoted If-Match of a PUT with its unquoted ETag, so the right one never matches.
-    "ceph": frozenset({"update", "copy_create"}),
+    "ceph": frozenset({"update", "copy_create", "complete_create"}),
 }
 
 S3_KINDS = [
