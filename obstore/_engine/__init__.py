@@ -4,6 +4,6 @@
 ``libcurl`` finds the library.
 """
 
-from obstore._engine._core import Bytes, Client, Listing, ListItem, Queue, Timing, Transfer, submit
+from obstore._engine._core import Bytes, Client, Listing, ListItem, Queue, Timing, Transfer, stats, submit
 
-__all__ = ["Bytes", "Client", "ListItem", "Listing", "Queue", "Timing", "Transfer", "submit"]
+__all__ = ["Bytes", "Client", "ListItem", "Listing", "Queue", "Timing", "Transfer", "stats", "submit"]
