@@ -311,9 +311,10 @@ def hint_for(
         if custom_endpoint:
             return "the service answers at another address: check endpoint (scheme, host and path) and the addressing style"
         return f"the bucket is not in region {region}: set region to the bucket's"
+    # Some servers find an anonymous request malformed rather than forbidden.
+    if signed is False and (code in _DENIALS or (status in (400, 401, 403) and not code)):
+        return "the request was anonymous: give credentials, or check that the object is public"
     if code in _DENIALS or (status in (401, 403) and not code and not error.message):
-        if signed is False:
-            return "the request was anonymous: give credentials, or check that the object is public"
         return "these credentials may not do this; for public data try skip_signature=True"
     if status in (405, 501) or code == "NotImplemented":
         return "this server does not implement the request or one of its headers"

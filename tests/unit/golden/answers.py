@@ -365,6 +365,15 @@ CASES: dict[str, Case] = {
         {"x-amz-id-2": "txb0f8c1-0065", "x-amz-request-id": "txb0f8c1-0065"},
         settings=ENDPOINT,
     ),
+    "Swift anonymous": Case(
+        get,
+        400,
+        "<html><h1>Bad Request</h1><p>The server could not comply with the request since it is either malformed or "
+        "otherwise incorrect.</p></html>",
+        {"x-trans-id": "tx3"},
+        None,
+        ENDPOINT,
+    ),
     "Swift conditional update": Case(
         update,
         501,
