@@ -7,6 +7,7 @@ ids, string-to-sign and session tokens there.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 from obstore._dialect import xml
@@ -223,25 +224,27 @@ def _page_text(body: bytes) -> str:
 
 
 # Services and proxies echo requests. What looks like a key id, a signature or a token never reaches a message.
-_SECRETS = (
-    (re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,}\b"), "REDACTED"),
-    (
-        re.compile(
-            r"(?i)\b(authorization|signature|credential|x-amz-security-token|x-amz-signature|x-amz-credential"
-            r"|awsaccesskeyid|aws_access_key_id|aws_secret_access_key|access_?key(?:_?id)?|secret(?:_?access)?_?key"
-            r"|session_?token|security_?token|stringtosign|canonicalrequest)"
-            r"(\"?\s*[=:]\s*)(?:(?:AWS4-HMAC-SHA256|AWS|Bearer|Basic)\s+)?[^\s,&;]+"
+@cache  # compiled with the first error, not with the import: they cost 2 ms
+def _secrets() -> tuple[tuple[re.Pattern[str], str], ...]:
+    return (
+        (re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,}\b"), "REDACTED"),
+        (
+            re.compile(
+                r"(?i)\b(authorization|signature|credential|x-amz-security-token|x-amz-signature|x-amz-credential"
+                r"|awsaccesskeyid|aws_access_key_id|aws_secret_access_key|access_?key(?:_?id)?|secret(?:_?access)?_?key"
+                r"|session_?token|security_?token|stringtosign|canonicalrequest)"
+                r"(\"?\s*[=:]\s*)(?:(?:AWS4-HMAC-SHA256|AWS|Bearer|Basic)\s+)?[^\s,&;]+"
+            ),
+            r"\1\2REDACTED",
         ),
-        r"\1\2REDACTED",
-    ),
-    (re.compile(r"\bAWS4-HMAC-SHA256\s.*", re.DOTALL), "AWS4-HMAC-SHA256 REDACTED"),
-    (re.compile(r"\b[0-9a-fA-F]{64}\b"), "REDACTED"),
-)
+        (re.compile(r"\bAWS4-HMAC-SHA256\s.*", re.DOTALL), "AWS4-HMAC-SHA256 REDACTED"),
+        (re.compile(r"\b[0-9a-fA-F]{64}\b"), "REDACTED"),
+    )
 
 
 def _scrub(text: str) -> str:
     text = " ".join(text.split())
-    for pattern, replacement in _SECRETS:
+    for pattern, replacement in _secrets():
         text = pattern.sub(replacement, text)
     return text
 
