@@ -44,7 +44,9 @@ static pthread_once_t prepared = PTHREAD_ONCE_INIT;
 
 /* ---- polynomials over GF(2) ---------------------------------------------------------------------------- */
 
-static uint64_t times_x(const crc_kind *kind, uint64_t a) { return a & 1 ? a >> 1 ^ kind->poly : a >> 1; }
+static uint64_t times_x(const crc_kind *kind, uint64_t a) {
+  return a & 1 ? a >> 1 ^ kind->poly : a >> 1;
+}
 
 static uint64_t multiply(const crc_kind *kind, uint64_t a, uint64_t b) {
   uint64_t product = 0;
@@ -118,8 +120,9 @@ static inline uint64_t load_little_endian(const uint8_t *p) {
 static uint32_t tables_crc32c(uint32_t crc, const uint8_t *p, size_t len) {
   for (; len >= 8; p += 8, len -= 8) {
     uint64_t word = load_little_endian(p) ^ crc;
-    crc = table32[7][word & 0xff] ^ table32[6][word >> 8 & 0xff] ^ table32[5][word >> 16 & 0xff] ^ table32[4][word >> 24 & 0xff] ^
-          table32[3][word >> 32 & 0xff] ^ table32[2][word >> 40 & 0xff] ^ table32[1][word >> 48 & 0xff] ^ table32[0][word >> 56];
+    crc = table32[7][word & 0xff] ^ table32[6][word >> 8 & 0xff] ^ table32[5][word >> 16 & 0xff] ^
+          table32[4][word >> 24 & 0xff] ^ table32[3][word >> 32 & 0xff] ^ table32[2][word >> 40 & 0xff] ^
+          table32[1][word >> 48 & 0xff] ^ table32[0][word >> 56];
   }
   for (; len > 0; p++, len--) crc = crc >> 8 ^ table32[0][(crc ^ *p) & 0xff];
   return crc;
@@ -128,8 +131,9 @@ static uint32_t tables_crc32c(uint32_t crc, const uint8_t *p, size_t len) {
 static uint64_t tables_crc64nvme(uint64_t crc, const uint8_t *p, size_t len) {
   for (; len >= 8; p += 8, len -= 8) {
     uint64_t word = load_little_endian(p) ^ crc;
-    crc = table64[7][word & 0xff] ^ table64[6][word >> 8 & 0xff] ^ table64[5][word >> 16 & 0xff] ^ table64[4][word >> 24 & 0xff] ^
-          table64[3][word >> 32 & 0xff] ^ table64[2][word >> 40 & 0xff] ^ table64[1][word >> 48 & 0xff] ^ table64[0][word >> 56];
+    crc = table64[7][word & 0xff] ^ table64[6][word >> 8 & 0xff] ^ table64[5][word >> 16 & 0xff] ^
+          table64[4][word >> 24 & 0xff] ^ table64[3][word >> 32 & 0xff] ^ table64[2][word >> 40 & 0xff] ^
+          table64[1][word >> 48 & 0xff] ^ table64[0][word >> 56];
   }
   for (; len > 0; p++, len--) crc = crc >> 8 ^ table64[0][(crc ^ *p) & 0xff];
   return crc;
@@ -163,7 +167,8 @@ __attribute__((target("pclmul"))) static void fold(const fold_constants *c, uint
   p += FOLD_BYTES;
   len -= FOLD_BYTES;
   for (; len >= FOLD_BYTES; p += FOLD_BYTES, len -= FOLD_BYTES) {
-    for (int i = 0; i < 4; i++) lane[i] = fold_on(lane[i], by64, _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)));
+    for (int i = 0; i < 4; i++)
+      lane[i] = fold_on(lane[i], by64, _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)));
   }
   __m128i all = fold_on(fold_on(fold_on(lane[0], by16, lane[1]), by16, lane[2]), by16, lane[3]);
   for (; len > 0; p += 16, len -= 16) all = fold_on(all, by16, _mm_loadu_si128((const __m128i *)(const void *)p));

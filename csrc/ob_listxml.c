@@ -17,10 +17,10 @@
 #include "ob_port.h"
 
 #define MAX_DEPTH 64
-#define MAX_NAMES 16384       /* bytes in the names of all open elements */
-#define MAX_VALUE (1u << 20)  /* bytes in one value */
+#define MAX_NAMES 16384      /* bytes in the names of all open elements */
+#define MAX_VALUE (1u << 20) /* bytes in one value */
 #define MAX_ARENA (UINT32_MAX - 1)
-#define MAX_REFERENCE 10      /* bytes between & and ; */
+#define MAX_REFERENCE 10 /* bytes between & and ; */
 #define NONE UINT32_MAX
 
 static const char OUT_OF_MEMORY[] = "out of memory";
@@ -68,9 +68,9 @@ typedef struct entries {
 struct ob_listxml {
   const char *error; /* static; "" while there is none */
   state at;
-  uint8_t matched;   /* bytes seen of what may end or begin this state's markup */
-  char quote;        /* in AT_ATTRIBUTES: the open quote, or 0 */
-  bool slash;        /* in AT_ATTRIBUTES: the last byte was / */
+  uint8_t matched; /* bytes seen of what may end or begin this state's markup */
+  char quote;      /* in AT_ATTRIBUTES: the open quote, or 0 */
+  bool slash;      /* in AT_ATTRIBUTES: the last byte was / */
   bool root_seen;
   bool url_encoded;
   bool truncated;
@@ -78,15 +78,15 @@ struct ob_listxml {
   uint8_t reference_len;
   char reference[MAX_REFERENCE];
 
-  uint32_t depth; /* open elements */
-  element open[MAX_DEPTH + 1]; /* open[0] is the document */
+  uint32_t depth;                  /* open elements */
+  element open[MAX_DEPTH + 1];     /* open[0] is the document */
   uint32_t name_at[MAX_DEPTH + 2]; /* name of open[i] is names[name_at[i] .. name_at[i + 1]) */
   uint32_t names_len;
 
   char *text;
   size_t text_len;
   size_t text_cap;
-  size_t value_at; /* where in text the current value begins */
+  size_t value_at;     /* where in text the current value begins */
   ob_list_entry entry; /* of the open Contents */
   entries objects;
   entries prefixes;
@@ -119,9 +119,13 @@ void ob_listxml_free(ob_listxml *p) {
   ob_free(p);
 }
 
-const char *ob_listxml_error(const ob_listxml *p) { return p->error; }
+const char *ob_listxml_error(const ob_listxml *p) {
+  return p->error;
+}
 
-const char *ob_listxml_root(const ob_listxml *p) { return p->root; }
+const char *ob_listxml_root(const ob_listxml *p) {
+  return p->root;
+}
 
 static const char *fail(ob_listxml *p, const char *why) {
   p->error = why;
@@ -146,7 +150,8 @@ static int reserve_text(ob_listxml *p, size_t n) {
 /* Add to the current value. 0, or -1 with the error set. */
 static inline int add_text(ob_listxml *p, const char *data, size_t n) {
   /* The second test keeps the limit of a value exact where there happens to be room. */
-  if ((n > p->text_cap - p->text_len || p->text_len - p->value_at + n > MAX_VALUE) && reserve_text(p, n) != 0) return -1;
+  if ((n > p->text_cap - p->text_len || p->text_len - p->value_at + n > MAX_VALUE) && reserve_text(p, n) != 0)
+    return -1;
   if (n != 0) memcpy(p->text + p->text_len, data, n);
   p->text_len += n;
   return 0;
@@ -166,9 +171,13 @@ static int add_entry(ob_listxml *p, entries *list, const ob_list_entry *entry) {
 
 /* ---- values ----------------------------------------------------------------------------------------- */
 
-static inline bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+static inline bool is_space(char c) {
+  return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
 
-static inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static inline bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 static bool equals(const char *text, size_t len, const char *word) {
   return len == strlen(word) && memcmp(text, word, len) == 0;
@@ -284,25 +293,33 @@ static uint32_t decode_percent(char *text, uint32_t len) {
 
 static element identify(element parent, const char *name, size_t len) {
   switch (parent) {
-    case E_CONTENTS:
-      switch (len) {
-        case 3: return memcmp(name, "Key", 3) == 0 ? E_KEY : E_UNKNOWN;
-        case 4: return memcmp(name, "Size", 4) == 0 ? E_SIZE : memcmp(name, "ETag", 4) == 0 ? E_ETAG : E_UNKNOWN;
-        case 9: return memcmp(name, "VersionId", 9) == 0 ? E_VERSION : E_UNKNOWN;
-        case 12: return memcmp(name, "LastModified", 12) == 0 ? E_MODIFIED : E_UNKNOWN;
-        default: return E_UNKNOWN;
-      }
-    case E_COMMON_PREFIXES: return equals(name, len, "Prefix") ? E_PREFIX : E_UNKNOWN;
-    case E_LIST:
-      if (equals(name, len, "Contents")) return E_CONTENTS;
-      if (equals(name, len, "CommonPrefixes")) return E_COMMON_PREFIXES;
-      if (equals(name, len, "IsTruncated")) return E_TRUNCATED;
-      if (equals(name, len, "NextContinuationToken")) return E_TOKEN;
-      if (equals(name, len, "NextMarker")) return E_MARKER;
-      if (equals(name, len, "EncodingType")) return E_ENCODING;
+  case E_CONTENTS:
+    switch (len) {
+    case 3:
+      return memcmp(name, "Key", 3) == 0 ? E_KEY : E_UNKNOWN;
+    case 4:
+      return memcmp(name, "Size", 4) == 0 ? E_SIZE : memcmp(name, "ETag", 4) == 0 ? E_ETAG : E_UNKNOWN;
+    case 9:
+      return memcmp(name, "VersionId", 9) == 0 ? E_VERSION : E_UNKNOWN;
+    case 12:
+      return memcmp(name, "LastModified", 12) == 0 ? E_MODIFIED : E_UNKNOWN;
+    default:
       return E_UNKNOWN;
-    case E_DOCUMENT: return equals(name, len, "ListBucketResult") ? E_LIST : E_UNKNOWN;
-    default: return E_UNKNOWN;
+    }
+  case E_COMMON_PREFIXES:
+    return equals(name, len, "Prefix") ? E_PREFIX : E_UNKNOWN;
+  case E_LIST:
+    if (equals(name, len, "Contents")) return E_CONTENTS;
+    if (equals(name, len, "CommonPrefixes")) return E_COMMON_PREFIXES;
+    if (equals(name, len, "IsTruncated")) return E_TRUNCATED;
+    if (equals(name, len, "NextContinuationToken")) return E_TOKEN;
+    if (equals(name, len, "NextMarker")) return E_MARKER;
+    if (equals(name, len, "EncodingType")) return E_ENCODING;
+    return E_UNKNOWN;
+  case E_DOCUMENT:
+    return equals(name, len, "ListBucketResult") ? E_LIST : E_UNKNOWN;
+  default:
+    return E_UNKNOWN;
   }
 }
 
@@ -362,15 +379,24 @@ static int end_element(ob_listxml *p) {
   }
 
   switch (ending) {
-    case E_KEY:
-      p->entry.key_off = (uint32_t)p->value_at;
-      p->entry.key_len = (uint32_t)(p->text_len - p->value_at);
-      return 0;
-    case E_ETAG: keep_value(p, &p->entry.etag_off, &p->entry.etag_len); return 0;
-    case E_VERSION: keep_value(p, &p->entry.version_off, &p->entry.version_len); return 0;
-    case E_TOKEN: keep_value(p, &p->token_off, &p->token_len); return 0;
-    case E_MARKER: keep_value(p, &p->marker_off, &p->marker_len); return 0;
-    default: break;
+  case E_KEY:
+    p->entry.key_off = (uint32_t)p->value_at;
+    p->entry.key_len = (uint32_t)(p->text_len - p->value_at);
+    return 0;
+  case E_ETAG:
+    keep_value(p, &p->entry.etag_off, &p->entry.etag_len);
+    return 0;
+  case E_VERSION:
+    keep_value(p, &p->entry.version_off, &p->entry.version_len);
+    return 0;
+  case E_TOKEN:
+    keep_value(p, &p->token_off, &p->token_len);
+    return 0;
+  case E_MARKER:
+    keep_value(p, &p->marker_off, &p->marker_len);
+    return 0;
+  default:
+    break;
   }
 
   /* What remains is read now and leaves the arena. */
@@ -381,15 +407,20 @@ static int end_element(ob_listxml *p) {
   while (len > 0 && is_space(text[len - 1])) len--;
   if (len == 0) return 0;
   switch (ending) {
-    case E_SIZE:
-      if (read_size(text, len, &p->entry.size) != 0) return fail(p, "a Size is not a number of bytes"), -1;
-      break;
-    case E_MODIFIED:
-      if (read_time(text, len, &p->entry.modified_us) != 0) return fail(p, "a LastModified is not an RFC 3339 time"), -1;
-      break;
-    case E_TRUNCATED: p->truncated = equals_folded(text, len, "true"); break;
-    case E_ENCODING: p->url_encoded = equals_folded(text, len, "url"); break;
-    default: break;
+  case E_SIZE:
+    if (read_size(text, len, &p->entry.size) != 0) return fail(p, "a Size is not a number of bytes"), -1;
+    break;
+  case E_MODIFIED:
+    if (read_time(text, len, &p->entry.modified_us) != 0) return fail(p, "a LastModified is not an RFC 3339 time"), -1;
+    break;
+  case E_TRUNCATED:
+    p->truncated = equals_folded(text, len, "true");
+    break;
+  case E_ENCODING:
+    p->url_encoded = equals_folded(text, len, "url");
+    break;
+  default:
+    break;
   }
   return 0;
 }
@@ -505,19 +536,23 @@ static const char *feed_reference(ob_listxml *p, const char *at, const char *end
 static const char *feed_markup(ob_listxml *p, const char *at) {
   p->matched = 0;
   switch (*at) {
-    case '!': p->at = AT_BANG; return at + 1;
-    case '?': p->at = AT_INSTRUCTION; return at + 1;
-    case '/':
-      if (p->depth == 0) return fail(p, "an end tag without its start");
-      p->at = AT_END_NAME;
-      p->name_at[p->depth + 1] = p->names_len;
-      p->names_len = p->name_at[p->depth]; /* counts up again as the name is compared */
-      return at + 1;
-    default:
-      if (p->depth == MAX_DEPTH) return fail(p, "elements are nested too deeply");
-      p->at = AT_NAME;
-      p->name_at[p->depth + 1] = p->names_len;
-      return at;
+  case '!':
+    p->at = AT_BANG;
+    return at + 1;
+  case '?':
+    p->at = AT_INSTRUCTION;
+    return at + 1;
+  case '/':
+    if (p->depth == 0) return fail(p, "an end tag without its start");
+    p->at = AT_END_NAME;
+    p->name_at[p->depth + 1] = p->names_len;
+    p->names_len = p->name_at[p->depth]; /* counts up again as the name is compared */
+    return at + 1;
+  default:
+    if (p->depth == MAX_DEPTH) return fail(p, "elements are nested too deeply");
+    p->at = AT_NAME;
+    p->name_at[p->depth + 1] = p->names_len;
+    return at;
   }
 }
 
@@ -639,18 +674,42 @@ int ob_listxml_feed(ob_listxml *p, const char *data, size_t len) {
   const char *end = data + len;
   while (at < end) {
     switch (p->at) {
-      case AT_START: at = feed_start(p, at); break;
-      case AT_TEXT: at = feed_text(p, at, end); break;
-      case AT_REFERENCE: at = feed_reference(p, at, end); break;
-      case AT_MARKUP: at = feed_markup(p, at); break;
-      case AT_NAME: at = feed_name(p, at, end); break;
-      case AT_ATTRIBUTES: at = feed_attributes(p, at, end); break;
-      case AT_END_NAME: at = feed_end_name(p, at, end); break;
-      case AT_END_TAIL: at = feed_end_tail(p, at, end); break;
-      case AT_BANG: at = feed_bang(p, at); break;
-      case AT_COMMENT: at = feed_until(p, at, end, '-', 2, false); break;
-      case AT_INSTRUCTION: at = feed_until(p, at, end, '?', 1, false); break;
-      case AT_CDATA: at = feed_until(p, at, end, ']', 2, p->open[p->depth] >= E_KEY); break;
+    case AT_START:
+      at = feed_start(p, at);
+      break;
+    case AT_TEXT:
+      at = feed_text(p, at, end);
+      break;
+    case AT_REFERENCE:
+      at = feed_reference(p, at, end);
+      break;
+    case AT_MARKUP:
+      at = feed_markup(p, at);
+      break;
+    case AT_NAME:
+      at = feed_name(p, at, end);
+      break;
+    case AT_ATTRIBUTES:
+      at = feed_attributes(p, at, end);
+      break;
+    case AT_END_NAME:
+      at = feed_end_name(p, at, end);
+      break;
+    case AT_END_TAIL:
+      at = feed_end_tail(p, at, end);
+      break;
+    case AT_BANG:
+      at = feed_bang(p, at);
+      break;
+    case AT_COMMENT:
+      at = feed_until(p, at, end, '-', 2, false);
+      break;
+    case AT_INSTRUCTION:
+      at = feed_until(p, at, end, '?', 1, false);
+      break;
+    case AT_CDATA:
+      at = feed_until(p, at, end, ']', 2, p->open[p->depth] >= E_KEY);
+      break;
     }
     if (at == NULL) return -1;
   }

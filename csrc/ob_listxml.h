@@ -28,9 +28,9 @@ typedef struct ob_list_page {
   size_t n_entries;
   const ob_list_entry *prefixes; /* key_off/key_len only: trailing delimiter kept */
   size_t n_prefixes;
-  int truncated;                       /* IsTruncated */
-  uint32_t token_off, token_len;       /* NextContinuationToken; len UINT32_MAX: none. Never percent-decoded */
-  uint32_t marker_off, marker_len;     /* NextMarker, likewise; percent-decoded where EncodingType is url */
+  int truncated;                   /* IsTruncated */
+  uint32_t token_off, token_len;   /* NextContinuationToken; len UINT32_MAX: none. Never percent-decoded */
+  uint32_t marker_off, marker_len; /* NextMarker, likewise; percent-decoded where EncodingType is url */
 } ob_list_page;
 
 /* One reference, no count: free with ob_listxml_free. NULL when memory is short. Any thread, one at a time. */

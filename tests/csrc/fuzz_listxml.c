@@ -13,12 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPECT(condition) \
-  do { \
-    if (!(condition)) { \
-      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-      abort(); \
-    } \
+#define EXPECT(condition)                                                                                              \
+  do {                                                                                                                 \
+    if (!(condition)) {                                                                                                \
+      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                                          \
+      abort();                                                                                                         \
+    }                                                                                                                  \
   } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -39,14 +39,14 @@ static ob_listxml *parse(const uint8_t *data, size_t size, size_t piece) {
   return parser;
 }
 
-static void expect_same_text(const ob_list_page *a, uint32_t a_off, uint32_t a_len, const ob_list_page *b, uint32_t b_off,
-                             uint32_t b_len) {
+static void expect_same_text(const ob_list_page *a, uint32_t a_off, uint32_t a_len, const ob_list_page *b,
+                             uint32_t b_off, uint32_t b_len) {
   EXPECT(a_len == b_len);
   EXPECT(a_len == UINT32_MAX || memcmp(a->text + a_off, b->text + b_off, a_len) == 0);
 }
 
-static void expect_same_entries(const ob_list_page *a, const ob_list_entry *x, const ob_list_page *b, const ob_list_entry *y,
-                                size_t n) {
+static void expect_same_entries(const ob_list_page *a, const ob_list_entry *x, const ob_list_page *b,
+                                const ob_list_entry *y, size_t n) {
   for (size_t i = 0; i < n; i++) {
     EXPECT(x[i].key_len != UINT32_MAX);
     expect_same_text(a, x[i].key_off, x[i].key_len, b, y[i].key_off, y[i].key_len);
@@ -86,12 +86,16 @@ static const char SEED[] =
     "<NextMarker>m%2f</NextMarker><NextContinuationToken>t</NextContinuationToken><IsTruncated>true</IsTruncated>"
     "<Contents><Key>a+b%41&amp;&#x20ac;</Key><Size>12</Size><LastModified>2024-02-29T12:00:00.5+01:00</LastModified>"
     "<ETag>&quot;e&quot;</ETag><VersionId>v</VersionId><Owner a=\"b>\" c='/'><ID>1</ID></Owner></Contents><!-- c -->"
-    "<Contents><Key><![CDATA[x]]y]]></Key></Contents><CommonPrefixes><Prefix>d/</Prefix><Prefix>e/</Prefix></CommonPrefixes>"
+    "<Contents><Key><![CDATA[x]]y]]></Key></Contents><CommonPrefixes><Prefix>d/</Prefix><Prefix>e/</Prefix></"
+    "CommonPrefixes>"
     "</s:ListBucketResult>";
 
-static const char *const TOKENS[] = {"<", ">", "/", "&", ";", "</", "/>", "<!--", "-->", "<![CDATA[", "]]>", "<?", "?>", "<!DOCTYPE",
-                                     "&#", "&#x", "&#0;", "\"", "'", "=", ":", " ", "<Contents>", "</Contents>", "<Key>", "</Key>",
-                                     "<Size>", "</Size>", "<Prefix/>", "%", "%4", "+", "-", "Z", "\xef\xbb\xbf", "9", "99999999999"};
+static const char *const TOKENS[] = {
+    "<",          ">",         "/",  "&",  ";",          "</",          "/>",    "<!--",         "-->",
+    "<![CDATA[",  "]]>",       "<?", "?>", "<!DOCTYPE",  "&#",          "&#x",   "&#0;",         "\"",
+    "'",          "=",         ":",  " ",  "<Contents>", "</Contents>", "<Key>", "</Key>",       "<Size>",
+    "</Size>",    "<Prefix/>", "%",  "%4", "+",          "-",           "Z",     "\xef\xbb\xbf", "9",
+    "99999999999"};
 
 static uint64_t random_state;
 
@@ -124,16 +128,25 @@ int main(int argc, char **argv) {
       const char *token = TOKENS[below(sizeof TOKENS / sizeof *TOKENS)];
       size_t n = below(sizeof copied), from = below(len + 1);
       switch (below(6)) {
-        case 0: len = splice(buffer, len, sizeof buffer, at, 1, &byte, 1); break;
-        case 1: len = splice(buffer, len, sizeof buffer, at, below(3), token, strlen(token)); break;
-        case 2: len = splice(buffer, len, sizeof buffer, at, 0, token, strlen(token)); break;
-        case 3: len = splice(buffer, len, sizeof buffer, at, 1 + below(40), "", 0); break;
-        case 4: /* a piece of itself somewhere else */
-          if (n > len - from) n = len - from;
-          memcpy(copied, buffer + from, n);
-          len = splice(buffer, len, sizeof buffer, at, 0, copied, n);
-          break;
-        default: if (below(4) == 0) len = at;
+      case 0:
+        len = splice(buffer, len, sizeof buffer, at, 1, &byte, 1);
+        break;
+      case 1:
+        len = splice(buffer, len, sizeof buffer, at, below(3), token, strlen(token));
+        break;
+      case 2:
+        len = splice(buffer, len, sizeof buffer, at, 0, token, strlen(token));
+        break;
+      case 3:
+        len = splice(buffer, len, sizeof buffer, at, 1 + below(40), "", 0);
+        break;
+      case 4: /* a piece of itself somewhere else */
+        if (n > len - from) n = len - from;
+        memcpy(copied, buffer + from, n);
+        len = splice(buffer, len, sizeof buffer, at, 0, copied, n);
+        break;
+      default:
+        if (below(4) == 0) len = at;
       }
     }
     LLVMFuzzerTestOneInput(buffer, len);

@@ -24,12 +24,12 @@ uint64_t ob_crc64nvme_combine(uint64_t crc_a, uint64_t crc_b, uint64_t len_b);
 #include <stdlib.h>
 #include <time.h>
 
-#define CHECK(condition) \
-  do { \
-    if (!(condition)) { \
-      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-      exit(1); \
-    } \
+#define CHECK(condition)                                                                                               \
+  do {                                                                                                                 \
+    if (!(condition)) {                                                                                                \
+      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                                          \
+      exit(1);                                                                                                         \
+    }                                                                                                                  \
   } while (0)
 
 static uint64_t random_state = 0x9e3779b97f4a7c15u;
@@ -163,7 +163,8 @@ static void bench(void) {
       if (middle - begin < best32) best32 = middle - begin;
       if (end - middle < best64) best64 = end - middle;
     }
-    printf("%-12s crc32c %6.1f GB/s   crc64nvme %6.1f GB/s\n", names[way], sizeof memory / best32 / 1e9, sizeof memory / best64 / 1e9);
+    printf("%-12s crc32c %6.1f GB/s   crc64nvme %6.1f GB/s\n", names[way], sizeof memory / best32 / 1e9,
+           sizeof memory / best64 / 1e9);
   }
 }
 

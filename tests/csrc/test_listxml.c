@@ -13,12 +13,12 @@
 #include <time.h>
 
 #define NONE UINT32_MAX
-#define CHECK(condition) \
-  do { \
-    if (!(condition)) { \
-      fprintf(stderr, "%s:%d: not so: %s\n  document: %.2000s\n", __FILE__, __LINE__, #condition, under_test); \
-      exit(1); \
-    } \
+#define CHECK(condition)                                                                                               \
+  do {                                                                                                                 \
+    if (!(condition)) {                                                                                                \
+      fprintf(stderr, "%s:%d: not so: %s\n  document: %.2000s\n", __FILE__, __LINE__, #condition, under_test);         \
+      exit(1);                                                                                                         \
+    }                                                                                                                  \
   } while (0)
 
 static const char *under_test = "";
@@ -127,7 +127,8 @@ static void test_page_of_s3(void) {
       "<NextContinuationToken>1ueGcxLPRx1Tr/XYExHnh%2B==</NextContinuationToken><KeyCount>3</KeyCount>"
       "<MaxKeys>3</MaxKeys><Delimiter>/</Delimiter><IsTruncated> true\n</IsTruncated>"
       "<Contents><Key>a&amp;b</Key><LastModified>2009-10-12T17:50:30.000Z</LastModified>"
-      "<ETag>&quot;fba9dede5f27731c9771645a39863328&quot;</ETag><Size>434234</Size><StorageClass>STANDARD</StorageClass>"
+      "<ETag>&quot;fba9dede5f27731c9771645a39863328&quot;</ETag><Size>434234</Size><StorageClass>STANDARD</"
+      "StorageClass>"
       "<Owner><ID>75aa</ID><DisplayName>me</DisplayName><Key>not this</Key></Owner>"
       "<ChecksumAlgorithm>CRC32</ChecksumAlgorithm>"
       "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress><Size>9</Size></RestoreStatus></Contents>"
@@ -166,12 +167,12 @@ static void test_page_of_s3(void) {
 
 static void test_encoding_type(void) {
   /* The percent-encoded page of ListObjects V1; EncodingType comes last. */
-  static const char document[] = ROOT(
-      "<Marker/><NextMarker>n%2fm+1</NextMarker><IsTruncated>TRUE</IsTruncated>"
-      "<Contents><Key>a+b%2Bc%0a%C3%A9</Key><ETag>%22</ETag></Contents><Contents><Key>100%25%</Key></Contents>"
-      "<Contents><Key>%zz%4</Key></Contents>"
-      "<CommonPrefixes><Prefix>p+q%2F</Prefix></CommonPrefixes>"
-      "<NextContinuationToken>t+%41</NextContinuationToken><EncodingType>url</EncodingType>");
+  static const char document[] =
+      ROOT("<Marker/><NextMarker>n%2fm+1</NextMarker><IsTruncated>TRUE</IsTruncated>"
+           "<Contents><Key>a+b%2Bc%0a%C3%A9</Key><ETag>%22</ETag></Contents><Contents><Key>100%25%</Key></Contents>"
+           "<Contents><Key>%zz%4</Key></Contents>"
+           "<CommonPrefixes><Prefix>p+q%2F</Prefix></CommonPrefixes>"
+           "<NextContinuationToken>t+%41</NextContinuationToken><EncodingType>url</EncodingType>");
   under_test = document;
   for (how split = WHOLE; split < HOWS; split++) {
     ob_listxml *parser = parse(document, sizeof document - 1, split);
@@ -210,15 +211,18 @@ static void test_empty_page(void) {
 
 static void test_text(void) {
   has_key(KEY("&lt;&gt;&amp;&quot;&apos;"), "<>&\"'");
-  has_key(KEY("&#65;&#x42;&#x6a;&#233;&#x20AC;&#x1F600;&#1;&#x0000043;"), "ABj\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\x01" "C");
+  has_key(KEY("&#65;&#x42;&#x6a;&#233;&#x20AC;&#x1F600;&#1;&#x0000043;"), "ABj\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\x01"
+                                                                          "C");
   has_key(KEY("a<![CDATA[<b>&amp;]]]>]]>c<![CDATA[]]><![CDATA[]x]]y]]>"), "a<b>&amp;]]]>c]x]]y");
   has_key(KEY("a<!-- <Key>&broken; -- ---><?php a > b ?\?>b"), "ab");
   has_key(KEY(" two  spaces \r\n"), " two  spaces \r\n");
   has_key(KEY(""), "");
   has_key(ROOT("<Contents><Key/></Contents>"), "");
-  has_key("<s3:ListBucketResult><s3:Contents a=\"x>y\" b='\"/>'><q:Key c = '/' >k</q:Key \n></s3:Contents></s3:ListBucketResult >",
+  has_key("<s3:ListBucketResult><s3:Contents a=\"x>y\" b='\"/>'><q:Key c = '/' >k</q:Key "
+          "\n></s3:Contents></s3:ListBucketResult >",
           "k");
-  has_key(ROOT("<Key>no</Key><Contents><Key>k</Key></Contents><Versions><Contents><Key>no</Key></Contents></Versions>"), "k");
+  has_key(ROOT("<Key>no</Key><Contents><Key>k</Key></Contents><Versions><Contents><Key>no</Key></Contents></Versions>"),
+          "k");
   has_key(ROOT("loose &text; is ignored<Contents>here too<Key>k</Key></Contents>"), "k");
 
   static const char with_nul[] = KEY("a&#0;b\0c");
@@ -243,10 +247,11 @@ static void test_times(void) {
   has_time("9999-12-31T23:59:59Z", 253402300799000000);
   has_time("", INT64_MIN);
 
-  static const char *const wrong[] = {"2023-02-29T12:00:00Z", "2024-13-01T00:00:00Z", "2024-00-01T00:00:00Z", "2024-01-00T00:00:00Z",
-                                      "2024-01-01T24:00:00Z", "2024-01-01T00:60:00Z", "2024-01-01T00:00:61Z", "2024-01-01T00:00:00.Z",
-                                      "2024-01-01T00:00:00+0100", "2024-01-01T00:00:00+24:00", "2024-01-01T00:00:00Zx", "2024-01-01",
-                                      "1900-02-29T00:00:00Z", "2024-1-01T00:00:00ZZ", "Mon, 01 Jan 2024 00:00:00 GMT"};
+  static const char *const wrong[] = {
+      "2023-02-29T12:00:00Z",     "2024-13-01T00:00:00Z",      "2024-00-01T00:00:00Z",         "2024-01-00T00:00:00Z",
+      "2024-01-01T24:00:00Z",     "2024-01-01T00:60:00Z",      "2024-01-01T00:00:61Z",         "2024-01-01T00:00:00.Z",
+      "2024-01-01T00:00:00+0100", "2024-01-01T00:00:00+24:00", "2024-01-01T00:00:00Zx",        "2024-01-01",
+      "1900-02-29T00:00:00Z",     "2024-1-01T00:00:00ZZ",      "Mon, 01 Jan 2024 00:00:00 GMT"};
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     refuses_value("LastModified", wrong[i], "a LastModified is not an RFC 3339 time");
   }
@@ -262,7 +267,8 @@ static void test_sizes(void) {
   ob_listxml_free(parser);
 
   static const char *const wrong[] = {"-1", "9223372036854775808", "99999999999999999999", "1e3", "1 2", "0x10"};
-  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) refuses_value("Size", wrong[i], "a Size is not a number of bytes");
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+    refuses_value("Size", wrong[i], "a Size is not a number of bytes");
 }
 
 static void test_malformed(void) {
@@ -305,7 +311,8 @@ static void test_malformed(void) {
 }
 
 static void test_other_root(void) {
-  static const char document[] = "<e:Error xmlns:e=''><Code>InternalError</Code><Contents><Key>k</Key></Contents></e:Error>";
+  static const char document[] =
+      "<e:Error xmlns:e=''><Code>InternalError</Code><Contents><Key>k</Key></Contents></e:Error>";
   refused(document, "the document is not a list");
   ob_listxml *parser = ob_listxml_new();
   CHECK(strcmp(ob_listxml_root(parser), "") == 0);
@@ -363,8 +370,10 @@ static void limit(const char *before, const char *repeated, size_t times, const 
 
 static void test_limits(void) {
   limit("<ListBucketResult><Contents><Key>", "x", 1 << 20, "</Key></Contents></ListBucketResult>", "");
-  limit("<ListBucketResult><Contents><Key>", "x", (1 << 20) + 1, "</Key></Contents></ListBucketResult>", "a value is too long");
-  limit("<ListBucketResult><Contents><Key>", "&gt;", (1 << 20) + 1, "</Key></Contents></ListBucketResult>", "a value is too long");
+  limit("<ListBucketResult><Contents><Key>", "x", (1 << 20) + 1, "</Key></Contents></ListBucketResult>",
+        "a value is too long");
+  limit("<ListBucketResult><Contents><Key>", "&gt;", (1 << 20) + 1, "</Key></Contents></ListBucketResult>",
+        "a value is too long");
   limit("<ListBucketResult><Other>", "x", 3 << 20, "</Other></ListBucketResult>", "");
   limit("<ListBucketResult>", "<a>", 63, "", "the document is cut short");
   limit("<ListBucketResult>", "<a>", 64, "", "elements are nested too deeply");
@@ -387,8 +396,31 @@ typedef struct {
   int64_t size, modified_us;
 } model_entry;
 
-static const char *const PIECES[] = {"a", "Z", "/", " ", "&", "<", ">", "\"", "'", "]", "]]>", "-", "\n", "\r", "%", "+", "%41",
-                                     "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\x7f", "\x01", ";", "#", "?"};
+static const char *const PIECES[] = {"a",
+                                     "Z",
+                                     "/",
+                                     " ",
+                                     "&",
+                                     "<",
+                                     ">",
+                                     "\"",
+                                     "'",
+                                     "]",
+                                     "]]>",
+                                     "-",
+                                     "\n",
+                                     "\r",
+                                     "%",
+                                     "+",
+                                     "%41",
+                                     "\xc3\xa9",
+                                     "\xe2\x82\xac",
+                                     "\xf0\x9f\x98\x80",
+                                     "\x7f",
+                                     "\x01",
+                                     ";",
+                                     "#",
+                                     "?"};
 
 static word random_word(void) {
   word w = {.len = 0};
@@ -401,8 +433,9 @@ static word random_word(void) {
 }
 
 static void add_noise(text *t) {
-  static const char *const noise[] = {"\n  ", "<!-- <Contents> & -->", "<?pi ?a?>", "<x:Owner a='>'><ID>1</ID><Key/></x:Owner>",
-                                      "<Other/>", "<![CDATA[<Key>]]>", "&lost;", "<Owner><Owner><Key>k</Key></Owner></Owner>"};
+  static const char *const noise[] = {
+      "\n  ",     "<!-- <Contents> & -->", "<?pi ?a?>", "<x:Owner a='>'><ID>1</ID><Key/></x:Owner>",
+      "<Other/>", "<![CDATA[<Key>]]>",     "&lost;",    "<Owner><Owner><Key>k</Key></Owner></Owner>"};
   if (below(6) == 0) add(t, "%s", noise[below(sizeof noise / sizeof *noise)]);
 }
 
@@ -420,15 +453,24 @@ static void add_value(text *t, const word *w) {
     size_t len;
     uint32_t c = code_point(w->bytes + at, &len);
     uint32_t manner = below(12);
-    if (manner == 0) add(t, "&#%u;", c);
-    else if (manner == 1) add(t, "&#x%0*X;", (int)below(7), c);
-    else if (manner == 2) add(t, "<![CDATA[%.*s]]>", (int)len, w->bytes + at);
-    else if (c == '&') add(t, "&amp;");
-    else if (c == '<') add(t, "&lt;");
-    else if (c == '"' && manner < 6) add(t, "&quot;");
-    else if (c == '\'' && manner < 6) add(t, "&apos;");
-    else if (c == '>' && manner < 6) add(t, "&gt;");
-    else add(t, "%.*s", (int)len, w->bytes + at);
+    if (manner == 0)
+      add(t, "&#%u;", c);
+    else if (manner == 1)
+      add(t, "&#x%0*X;", (int)below(7), c);
+    else if (manner == 2)
+      add(t, "<![CDATA[%.*s]]>", (int)len, w->bytes + at);
+    else if (c == '&')
+      add(t, "&amp;");
+    else if (c == '<')
+      add(t, "&lt;");
+    else if (c == '"' && manner < 6)
+      add(t, "&quot;");
+    else if (c == '\'' && manner < 6)
+      add(t, "&apos;");
+    else if (c == '>' && manner < 6)
+      add(t, "&gt;");
+    else
+      add(t, "%.*s", (int)len, w->bytes + at);
     if (below(20) == 0) add(t, "%s", below(2) ? "<!-- & <b> -->" : "<?x <&?>");
     at += len;
   }
@@ -455,7 +497,8 @@ static void random_document(void) {
   if (has_token) add_element(&t, "NextContinuationToken", &token);
   for (uint32_t i = 0; i < n_entries; i++) {
     model_entry *e = &entries[i];
-    *e = (model_entry){.key = random_word(), .etag = random_word(), .version = random_word(), .size = -1, .modified_us = INT64_MIN};
+    *e = (model_entry){
+        .key = random_word(), .etag = random_word(), .version = random_word(), .size = -1, .modified_us = INT64_MIN};
     e->has_etag = below(3) != 0;
     e->has_version = below(3) == 0;
     add(&t, "<Contents>");
@@ -504,14 +547,16 @@ static void random_document(void) {
     CHECK(ob_listxml_finish(parser, &page) == 0);
     CHECK(page.truncated == truncated);
     CHECK(has_token ? same(&page, page.token_off, page.token_len, token.bytes, token.len) : page.token_len == NONE);
-    CHECK(has_marker ? same(&page, page.marker_off, page.marker_len, marker.bytes, marker.len) : page.marker_len == NONE);
+    CHECK(has_marker ? same(&page, page.marker_off, page.marker_len, marker.bytes, marker.len)
+                     : page.marker_len == NONE);
     CHECK(page.n_entries == n_entries);
     for (uint32_t i = 0; i < n_entries; i++) {
       const model_entry *m = &entries[i];
       const ob_list_entry *e = &page.entries[i];
       CHECK(same(&page, e->key_off, e->key_len, m->key.bytes, m->key.len));
       CHECK(m->has_etag ? same(&page, e->etag_off, e->etag_len, m->etag.bytes, m->etag.len) : e->etag_len == NONE);
-      CHECK(m->has_version ? same(&page, e->version_off, e->version_len, m->version.bytes, m->version.len) : e->version_len == NONE);
+      CHECK(m->has_version ? same(&page, e->version_off, e->version_len, m->version.bytes, m->version.len)
+                           : e->version_len == NONE);
       CHECK(e->size == m->size);
       CHECK(e->modified_us == m->modified_us);
     }
@@ -578,19 +623,26 @@ static double seconds_now(void) {
 /* A page of 1,000 keys as S3 writes it, fed in pieces of 16 KiB. */
 static void bench(void) {
   text t = {0};
-  add(&t, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
-          "<Name>b</Name><Prefix></Prefix><KeyCount>1000</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>");
+  add(&t,
+      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
+      "<Name>b</Name><Prefix></Prefix><KeyCount>1000</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</"
+      "IsTruncated>");
   for (int i = 0; i < 1000; i++) {
-    add(&t, "<Contents><Key>data/year=2024/month=02/part-%08d.parquet</Key><LastModified>2024-02-29T12:00:%02d.000Z</LastModified>"
-            "<ETag>&quot;%032x&quot;</ETag><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</ChecksumType>"
-            "<Size>%d</Size><StorageClass>STANDARD</StorageClass></Contents>", i, i % 60, i, i * 12345);
+    add(&t,
+        "<Contents><Key>data/year=2024/month=02/part-%08d.parquet</Key><LastModified>2024-02-29T12:00:%02d.000Z</"
+        "LastModified>"
+        "<ETag>&quot;%032x&quot;</ETag><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</"
+        "ChecksumType>"
+        "<Size>%d</Size><StorageClass>STANDARD</StorageClass></Contents>",
+        i, i % 60, i, i * 12345);
   }
   add(&t, "</ListBucketResult>");
   double best = 1e9;
   for (int round = 0; round < 500; round++) {
     double begin = seconds_now();
     ob_listxml *parser = ob_listxml_new();
-    for (size_t at = 0; at < t.len; at += 16384) ob_listxml_feed(parser, t.data + at, t.len - at < 16384 ? t.len - at : 16384);
+    for (size_t at = 0; at < t.len; at += 16384)
+      ob_listxml_feed(parser, t.data + at, t.len - at < 16384 ? t.len - at : 16384);
     ob_list_page page;
     CHECK(ob_listxml_finish(parser, &page) == 0 && page.n_entries == 1000);
     ob_listxml_free(parser);
