@@ -181,7 +181,9 @@ class S3Readers:
 
     def read_start(self, body: Buffer) -> str:
         """The upload id. Raises GenericError where there is none."""
-        upload_id = self._document(body, "InitiateMultipartUploadResult", "CreateMultipartUpload").find("UploadId")
+        # rclone's server leaves "Result" off the name.
+        roots = ("InitiateMultipartUploadResult", "InitiateMultipartUpload")
+        upload_id = self._document(body, roots, "CreateMultipartUpload").find("UploadId")
         if not upload_id:
             raise self._unreadable("Got invalid CreateMultipartUpload response: missing field `UploadId`")
         return upload_id
@@ -196,7 +198,7 @@ class S3Readers:
 
     def read_part_copy(self, body: Buffer) -> PartTag:
         """Raises GenericError where the answer has no ETag."""
-        result = self._document(body, "CopyPartResult", "UploadPartCopy")
+        result = self._document(body, ("CopyPartResult",), "UploadPartCopy")
         e_tag = result.find("ETag")
         if not e_tag:
             raise self._unreadable("Got invalid UploadPartCopy response: missing field `ETag`")
@@ -205,7 +207,7 @@ class S3Readers:
 
     def read_finish(self, response: Response, body: Buffer) -> PutResult:
         """Raises GenericError where the answer has no ETag."""
-        e_tag = self._document(body, "CompleteMultipartUploadResult", "CompleteMultipartUpload").find("ETag")
+        e_tag = self._document(body, ("CompleteMultipartUploadResult",), "CompleteMultipartUpload").find("ETag")
         if not e_tag:
             raise self._unreadable("Got invalid CompleteMultipartUpload response: missing field `ETag`", response)
         return {"e_tag": e_tag, "version": response.header("x-amz-version-id")}
@@ -213,7 +215,7 @@ class S3Readers:
     def read_delete(self, body: Buffer, keys: Sequence[str]) -> list[Exception | None]:
         """What became of each key, in the order of ``keys``: ``None`` is deleted, or was not there."""
         outcomes: dict[str, Exception | None] = {}
-        for entry in self._document(body, "DeleteResult", "DeleteObjects").children:
+        for entry in self._document(body, ("DeleteResult",), "DeleteObjects").children:
             key = entry.find("Key")
             if entry.name == "Deleted" and key is not None:
                 outcomes[key] = None
@@ -254,13 +256,13 @@ class S3Readers:
             raise self._unreadable("the server answers ListObjects, not ListObjectsV2: cannot list past its first page")
         return ListPage(page.objects, page.prefixes, token)
 
-    def _document(self, body: Buffer, root: str, operation: str) -> xml.Element:
+    def _document(self, body: Buffer, roots: Sequence[str], operation: str) -> xml.Element:
         try:
             document = xml.parse(bytes(body))
         except xml.XmlError as error:
             raise self._unreadable(f"Got invalid {operation} response: {error}") from None
-        if document.name != root:
-            raise self._unreadable(f"Got invalid {operation} response: <{document.name}> instead of <{root}>")
+        if document.name not in roots:
+            raise self._unreadable(f"Got invalid {operation} response: <{document.name}> instead of <{roots[0]}>")
         return document
 
 

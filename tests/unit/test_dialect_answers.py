@@ -190,6 +190,7 @@ def document(root: bytes, inner: bytes) -> bytes:
 def test_start():
     inner = b"<Bucket>bk</Bucket><Key>k</Key><UploadId>VXBsb2FkIElE&amp;</UploadId>"
     assert dialect().read_start(document(b"InitiateMultipartUploadResult", inner)) == "VXBsb2FkIElE&"
+    assert dialect().read_start(document(b"InitiateMultipartUpload", inner)) == "VXBsb2FkIElE&"  # rclone's
 
 
 def test_part():
