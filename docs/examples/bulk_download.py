@@ -36,7 +36,8 @@ async def transfer(title: str, keys: Iterable[str], one: Callable[[str], Awaitab
     async def worker() -> None:
         nonlocal moved
         for key in pending:  # shared: each key is taken once
-            moved += await one(key)
+            size = await one(key)
+            moved += size
             bar.update()
 
     with tqdm(total=len(todo), desc=title, unit="obj") as bar:
@@ -44,7 +45,7 @@ async def transfer(title: str, keys: Iterable[str], one: Callable[[str], Awaitab
             for _ in range(CONCURRENCY):
                 group.create_task(worker())
     seconds = time.perf_counter() - started
-    print(f"{title}: {len(todo) / seconds:,.0f} objects/s, {moved / seconds / 2**20:,.1f} MiB/s")
+    tqdm.write(f"{title}: {len(todo) / seconds:,.0f} objects/s, {moved / seconds / 2**20:,.1f} MiB/s")
 
 
 async def download_large(store: ObjectStore, key: str) -> str:
@@ -57,7 +58,7 @@ async def download_large(store: ObjectStore, key: str) -> str:
         async for chunk in result.stream(min_chunk_size=LARGE_CHUNK):
             await asyncio.to_thread(digest.update, chunk)  # hashing leaves the GIL to the others
             bar.update(len(chunk))
-    print(f"download {key}: {size / (time.perf_counter() - started) / 2**20:,.1f} MiB/s, checked on the way")
+    tqdm.write(f"download {key}: {size / (time.perf_counter() - started) / 2**20:,.1f} MiB/s, checked on the way")
     return digest.hexdigest()
 
 

@@ -22,7 +22,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BUCKET = "my-bucket"
 
 _FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_PRINT = re.compile(r"^\s*print\(.*\)(?:  # (.*))?$", re.MULTILINE)
+_PRINT = re.compile(r"^\s*print\(.*?\)(?:  # (.*))?$", re.MULTILINE)
 
 
 def python_blocks(page: Path) -> list[tuple[int, str]]:
