@@ -112,7 +112,7 @@ class explaining:  # noqa: N801 - used like a function
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         # Some exceptions of ours are OSErrors too.
         if isinstance(error, OSError) and not isinstance(error, BaseError):
             raise _explained(error, self._doing, self._path, self._key, reading=self._reading) from error
@@ -493,7 +493,7 @@ def last_modified(status: os.stat_result) -> datetime:
     try:
         return _EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
     except OverflowError:  # a date that Python does not know must not spoil a listing
-        return (datetime.max if status.st_mtime_ns > 0 else datetime.min).replace(tzinfo=UTC)
+        return datetime(9999 if status.st_mtime_ns > 0 else 1, 1, 1, tzinfo=UTC)
 
 
 def e_tag(status: os.stat_result) -> str:

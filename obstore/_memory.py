@@ -32,14 +32,9 @@ INVALID_RANGE = "Invalid range"
 _lock = threading.RLock()
 
 
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
-
-
 if hasattr(os, "register_at_fork"):
-    # Bound methods, not the global: what is acquired before the fork must be what is released after it.
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_renew_lock)
+    # The child's only thread is the one that forked, hence the owner of its copy.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 class _Entry:
