@@ -7,15 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache
-from importlib import metadata
 from typing import Any, Literal, TypedDict
 from urllib.parse import urlsplit
 
 from obstore._config.duration import CONTROL, Setting
+from obstore._version import __version__
 from obstore.exceptions import GenericError, redact_url
 
-__all__ = ["CLIENT_KEYS", "OUR_CLIENT_KEYS", "ClientConfig", "ClientOptions", "default_user_agent"]
+__all__ = ["CLIENT_KEYS", "OUR_CLIENT_KEYS", "ClientConfig", "ClientOptions"]
 
 
 class ClientConfig(TypedDict, total=False):
@@ -111,15 +110,6 @@ _FRAMING = ("content-length", "transfer-encoding")
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
-@cache
-def default_user_agent() -> str:
-    """``obstore/<version>``."""
-    try:
-        return f"obstore/{metadata.version('obstore')}"
-    except metadata.PackageNotFoundError:
-        return "obstore"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClientOptions:
     """`ClientConfig`, checked, with its defaults filled in; durations in seconds.
@@ -153,7 +143,7 @@ class ClientOptions:
     proxy_excludes: str | None = None
     randomize_addresses: bool = True
     root_certificate: bytes | None = field(default=None, repr=False)
-    user_agent: str = field(default_factory=default_user_agent)
+    user_agent: str = f"obstore/{__version__}"
     max_connections: int = 0
     given: dict[str, Any] | None = field(default=None, repr=False)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from obstore._config.client import CLIENT_KEYS, ClientConfig, ClientOptions, default_user_agent
+from obstore._config.client import CLIENT_KEYS, ClientConfig, ClientOptions
 from obstore._config.duration import Setting
+from obstore._version import __version__
 from obstore.exceptions import GenericError
 
 PEM = (
@@ -25,8 +26,7 @@ def test_defaults() -> None:
             True,
         )
         assert (options.http_version, options.max_connections, options.default_headers) == (11, 0, ())
-        assert options.user_agent == default_user_agent()
-        assert options.user_agent.startswith("obstore")
+        assert options.user_agent == f"obstore/{__version__}"
         assert options.published() is None
 
 
