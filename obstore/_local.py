@@ -21,7 +21,6 @@ from obstore._localfs import (
     explaining,
     is_mappable,
     last_modified,
-    printable,
     read_block,
     read_bytes,
     read_into,
@@ -233,7 +232,7 @@ class LocalBackend:
         """
         if isinstance(path, RawKey):
             if path and not is_mappable(path):
-                raise ValueError(f"{argument}: {printable(path)!r} cannot be a file below the store's root")
+                raise ValueError(f"{argument}: {path!r} cannot be a file below the store's root")
             return path
         return parse_key(path, argument, strict=True)
 

@@ -112,7 +112,9 @@ class explaining:  # noqa: N801 - used like a function
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         # Some exceptions of ours are OSErrors too.
         if isinstance(error, OSError) and not isinstance(error, BaseError):
             raise _explained(error, self._doing, self._path, self._key, reading=self._reading) from error
@@ -142,7 +144,7 @@ class Tree:
             hint = None if key else "the empty key is the root directory"
             raise GenericError.of(NAME, detail, key=key, hint=hint)
         if not is_mappable(key):
-            raise InvalidPathError.of(key, f"{printable(key)!r} cannot be a file below {self.root}", key=key)
+            raise InvalidPathError.of(key, f"{key!r} cannot be a file below {printable(self.root)}", key=key)
         return self._base + key
 
     def open_file(self, key: str) -> tuple[Descriptor, os.stat_result]:
@@ -514,8 +516,8 @@ def is_mappable(key: str) -> bool:
 
 
 def printable(path: str) -> str:
-    """Path for a message; bytes that are no UTF-8 show as escapes."""
-    return path if path.isascii() else path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    """Path for a message, which may end in a file that cannot hold surrogates: they show as escapes."""
+    return path if path.isascii() else path.encode(errors="backslashreplace").decode()
 
 
 def _explained(error: OSError, doing: str, path: str, key: str, *, reading: bool) -> BaseError:
@@ -546,7 +548,7 @@ def _resolve_root(root: str, mkdir: bool) -> str:
 
 
 def _escape(root: str, key: str) -> InvalidPathError:
-    detail = f"{printable(key)!r} leads out of the store's root {printable(root)} through a symbolic link"
+    detail = f"{key!r} leads out of the store's root {printable(root)} through a symbolic link"
     return InvalidPathError.of(key, detail, key=key)
 
 
