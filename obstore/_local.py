@@ -33,7 +33,7 @@ from obstore.exceptions import BaseError, GenericError, not_implemented
 
 if TYPE_CHECKING:
     from obstore._effects import Op
-    from obstore._localfs import Staging
+    from obstore._localfs import Staging, Walk
     from obstore._types import Buffer, GetSpec, PutSpec
 
 T = TypeVar("T")
@@ -270,9 +270,7 @@ class LocalBackend:
     def list_page(self, prefix: str, offset: str | None, *, delimiter: bool, cursor: Any) -> Op[ListPage]:
         """Walk on to the next 1,000 objects and prefixes. Pages of one listing are taken one after the other."""
         walk = self._tree.walk(prefix, offset, delimiter=delimiter) if cursor is None else cursor
-        found, prefixes, has_more = yield Call(take_page, walk, PAGE_ITEMS)
-        objects = [_meta(_listed(key), status) for key, status in found]
-        return ListPage(objects, [_listed(key) for key in prefixes], walk if has_more else None)
+        return (yield from _call(_page, walk))
 
     def delete(self, keys: Sequence[str]) -> Op[list[Exception | None]]:
         """Remove each file (a symbolic link, not what it leads to); a missing one is a `NotFoundError`."""
@@ -340,6 +338,12 @@ def _call(fn: Callable[..., T], *args: Any) -> Op[T]:
     """`Call` with a type."""
     result: T = yield Call(fn, *args)
     return result
+
+
+def _page(walk: Walk) -> ListPage:
+    found, prefixes, has_more = take_page(walk, PAGE_ITEMS)
+    objects = [_meta(_listed(key), status) for key, status in found]
+    return ListPage(objects, [_listed(key) for key in prefixes], walk if has_more else None)
 
 
 def _write_part(file: Descriptor, body: Sequence[Buffer], offset: int, path: str, key: str) -> None:

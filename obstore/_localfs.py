@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from operator import itemgetter
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from obstore.exceptions import (
     AlreadyExistsError,
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from obstore._types import Buffer
 
 NAME = "LocalFileSystem"
+
+# What a listing finds: keys, with the status of objects, and with None for prefixes.
+Walk: TypeAlias = Iterator[tuple[str, os.stat_result | None]]
 
 # O_NONBLOCK: opening a named pipe must not wait for its writer; it changes nothing for regular files.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -220,7 +223,7 @@ class Tree:
         if from_ != to:
             self.delete(from_, clean_up=False)
 
-    def walk(self, prefix: str, offset: str | None, *, delimiter: bool) -> Iterator[tuple[str, os.stat_result | None]]:
+    def walk(self, prefix: str, offset: str | None, *, delimiter: bool) -> Walk:
         """Iterate over the objects whose keys begin with ``prefix`` and follow ``offset``, in the order of the keys.
 
         Follows symbolic links that stay inside the root and do not lead to a directory that is being walked; leaves
@@ -416,9 +419,7 @@ def _described(
             yield key, status, ""
 
 
-def take_page(
-    walk: Iterator[tuple[str, os.stat_result | None]], size: int
-) -> tuple[list[tuple[str, os.stat_result]], list[str], bool]:
+def take_page(walk: Walk, size: int) -> tuple[list[tuple[str, os.stat_result]], list[str], bool]:
     """Advance a walk to the next ``size`` items: the objects, the prefixes, and whether there may be more."""
     objects: list[tuple[str, os.stat_result]] = []
     prefixes: list[str] = []

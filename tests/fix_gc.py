@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tests.servers import process
 
@@ -60,6 +61,7 @@ def _warm_up() -> None:
     )
     with pytest.raises(BaseError):
         get(store, "none")
+    uvloop.new_event_loop().close()  # libuv keeps a pipe of its own for signals
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +80,7 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     gc.collect()
     before, open_before = live_objects(), descriptors()
     yield
+    request.node.funcargs.clear()  # pytest keeps the test's arguments, stores among them
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         gc.collect()

@@ -21,11 +21,14 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
 from libc.stdint cimport INT64_MIN, UINT32_MAX, int64_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy, strlen
+from libc.string cimport memcmp, memcpy
 
 from obstore._engine.csrc cimport *
 
 from obstore._types import RawKey
+
+from cpython.pythread cimport PyThread_get_thread_ident as get_ident
+from posix.unistd cimport pause
 
 cdef extern from *:
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -494,6 +497,7 @@ cdef class Queue:
             ms = min(50, left) if limited else 50
             with nogil:
                 rc = ob_cq_wait(self._c_cq, ms)
+            _freeze_at_exit()
             PyErr_CheckSignals()
             if rc > 0:
                 return True
@@ -504,6 +508,7 @@ cdef class Queue:
 
     def take(self):
         """Everything that happened since: a list of `Transfer`, each with its ``events``."""
+        _freeze_at_exit()
         return _take(self._c_cq)
 
 
@@ -867,6 +872,7 @@ def submit(
         MemoryError: out of memory.
         RuntimeError: the interpreter is shutting down.
     """
+    _freeze_at_exit()
     cdef Transfer transfer = Transfer.__new__(Transfer)
     cdef Py_ssize_t n, i, total_views
     cdef Py_ssize_t name_len, value_len, text_len
@@ -1016,9 +1022,30 @@ def generation():
     return ob_engine_generation()
 
 
+# Set once the interpreter is exiting; guarded by the GIL, and never unset.
+cdef bint _exiting = False
+cdef unsigned long _main_thread = 0
+
+
+cdef int _freeze_at_exit() except -1:
+    """Stop a daemon thread for good when the interpreter is exiting.
+
+    All other threads were joined before; a daemon is about to be frozen at its next attempt to take the GIL anyway, and
+    would only get to print a traceback about the engine that is gone.
+    """
+    if _exiting and get_ident() != _main_thread:
+        with nogil:
+            while True:
+                pause()
+    return 0
+
+
 def shutdown(int timeout_ms):
-    """Stop all loops; at most ``timeout_ms``. For interpreter exit."""
+    """Stop all loops; at most ``timeout_ms``. For interpreter exit, on the thread that finalizes it."""
+    global _exiting, _main_thread
     cdef int joined
+    _main_thread = get_ident()
+    _exiting = True
     with nogil:
         joined = ob_engine_shutdown(timeout_ms)
     return joined != 0

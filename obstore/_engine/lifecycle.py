@@ -65,15 +65,16 @@ def debug_info() -> dict[str, Any]:
 
     start()
     connections, threads, memory = _core.get_limits()
-    try:
-        pycurl_version: str | None = metadata.version("pycurl")
-    except metadata.PackageNotFoundError:
-        pycurl_version = None
+    versions: dict[str, str | None] = {}
+    for name in ("obstore", "pycurl"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # run from a checkout, or libcurl is another one
+            versions[name] = None
     return {
-        "obstore": metadata.version("obstore"),
+        **versions,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "pycurl": pycurl_version,
         "libcurl": _core.curl_info(),
         "limits": {"connections": connections, "threads": threads, "memory": memory},
         "stats": _core.stats(),

@@ -168,7 +168,8 @@ class RemoteBackend:
 
     def after_failure(self, request: Request, failure: AttemptFailed, retry: Retry, url: str) -> Op[None]:
         """Wait before the next try, or raise what the failure means."""
-        if failure.kind == "parked":  # our own doing, at no fault of the server: at once, and not counted
+        # Our own doing, no fault of the server: its place was needed, or its event loop was closed. At once, and not counted.
+        if failure.kind in ("parked", "cancelled"):
             return
         pause = retry.delay() if may_repeat(request, failure) else None
         retry.note_failure(failure, pause or 0.0)

@@ -52,12 +52,13 @@ class OperationFuture(asyncio.Future[T]):
 
     def _settle(self, task: Task) -> None:
         self._task = None
+        result, task.result = task.result, None
         if self.done():
             return
         if self._cancel_asked:
             super().cancel(self._cancel_message)
         elif task.error is None:
-            self.set_result(task.result)
+            self.set_result(result)
         elif isinstance(task.error, StopIteration):
             # A future refuses it; PEP 479 turns it into this as well.
             error = RuntimeError("the user's code raised StopIteration")
@@ -67,6 +68,24 @@ class OperationFuture(asyncio.Future[T]):
             super().cancel()
         else:
             self.set_exception(task.error)
+
+
+class _Reader:
+    """What the event loop calls when the queue is readable.
+
+    The loop holds the only reference: when it is closed this object goes, and the queue with it.
+    """
+
+    __slots__ = ("_runner",)
+
+    def __init__(self, runner: AsyncRunner) -> None:
+        self._runner = runner
+
+    def __call__(self) -> None:
+        self._runner.pump()
+
+    def __del__(self) -> None:
+        self._runner.close()
 
 
 class AsyncRunner(Runner):
@@ -85,7 +104,7 @@ class AsyncRunner(Runner):
 
     def open_queue(self) -> Queue:
         queue = Queue()
-        self.the_loop().add_reader(queue.fileno(), self.pump)
+        self.the_loop().add_reader(queue.fileno(), _Reader(self))
         return queue
 
     def sleep(self, task: Task, seconds: float) -> asyncio.TimerHandle:
@@ -140,9 +159,10 @@ class AsyncRunner(Runner):
             loop.call_soon_threadsafe(resume_posted, task, value, error)
 
     def close(self) -> None:
-        """The loop is closed: cancel what is still in flight for it."""
-        if self.queue is not None:
-            self.queue.close()
+        """The loop is closed: cancel what is still in flight for it. Any thread, any number of times."""
+        queue, self.queue = self.queue, None
+        if queue is not None:
+            queue.close()
 
 
 _registry: list[AsyncRunner] = []

@@ -218,8 +218,9 @@ class Runner:
                 type(effect) is Cancel and all(child.done for child in effect.children)
             ):
                 self.step(joiner)
-        if task.on_done is not None:
-            task.on_done(task)
+        on_done, task.on_done = task.on_done, None
+        if on_done is not None:
+            on_done(task)
 
     # ---- transfers ------------------------------------------------------------------------------------
 
@@ -277,30 +278,34 @@ class Runner:
         task = transfer.waiter
         if task is None or task.waiting is not transfer or task.runner is not self:
             return  # nobody waits for it now; what happened stays on the transfer
+        ended = transfer.ended
         if task.cancelling is not None and not task.thrown:
-            if transfer.ended:
+            if ended:
+                transfer.waiter = None
                 self._throw_cancel(task)
             return
         effect = task.effect
-        if type(effect) is Send:
-            if transfer.ended:
-                status = transfer.status
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            if type(effect) is Send:
                 # A stream that broke after its head was delivered has a response; its body's failure shows when it is read.
-                if transfer.ok or status >= 300 or transfer.events & HEAD:
-                    self.step(task, transfer)
-                else:
-                    self.step(task, None, failure_of(transfer))
-            elif transfer.events & HEAD:
-                self.step(task, transfer)
-        elif transfer.ended:
-            try:
+                if not transfer.events & HEAD:
+                    if not ended:
+                        return
+                    if not transfer.ok and transfer.status < 300:
+                        raise failure_of(transfer)
+                value = transfer
+            elif ended:
                 value = _body_of(transfer, effect)
-            except BaseException as exc:  # noqa: BLE001 - delivered to the operation
-                self.step(task, None, exc)
+            elif type(effect) is Read and transfer.want(max(1, effect.size)):
+                value = transfer.take(max(1, effect.size))
             else:
-                self.step(task, value)
-        elif type(effect) is Read and transfer.want(max(1, effect.size)):
-            self.step(task, transfer.take(max(1, effect.size)))
+                return
+        except BaseException as exc:  # noqa: BLE001 - delivered to the operation
+            error = exc
+        transfer.waiter = None  # or the response, through its reader's result, would hold itself
+        self.step(task, value, error)
 
 
 def _body_of(transfer: Transfer, effect: Read | Collect) -> Any:

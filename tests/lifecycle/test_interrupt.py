@@ -10,7 +10,7 @@ import pytest
 
 import obstore as obs
 from obstore.store import S3Store
-from tests.lifecycle.program import Program, eventually
+from tests.lifecycle.program import Program, eventually, on_loop
 from tests.servers.fakes3 import FakeS3, faulty, gets, puts
 
 CALLS = {
@@ -133,6 +133,7 @@ def test_store_works_after_an_interrupt(fake_s3: FakeS3) -> None:
     assert (outcome.code, outcome.stderr) == (0, "")
 
 
+@on_loop
 async def test_cancelling_a_get_frees_its_connection(fake_s3: FakeS3) -> None:
     fake_s3.add("large", b"L" * 1000)
     fake_s3.inject(faulty(delay=30.0), times=1, when=gets)
@@ -151,6 +152,7 @@ async def _bytes(store: S3Store) -> obs.Bytes:
     return await (await obs.get_async(store, "large")).bytes_async()
 
 
+@on_loop
 async def test_timeout_around_a_put_aborts_the_upload(fake_s3: FakeS3) -> None:
     fake_s3.inject(faulty(delay=30.0), times=float("inf"), when=puts)
     store = S3Store(**fake_s3.config())
@@ -162,6 +164,7 @@ async def test_timeout_around_a_put_aborts_the_upload(fake_s3: FakeS3) -> None:
     assert obs.stats()["in_flight"] == 0
 
 
+@on_loop
 async def test_cancelling_a_put_cancels_the_users_generator(fake_s3: FakeS3) -> None:
     ended = []
 

@@ -11,7 +11,7 @@ import uvloop
 
 import obstore as obs
 from obstore.store import S3Store
-from tests.lifecycle.program import run
+from tests.lifecycle.program import on_loop, run
 from tests.servers.fakes3 import FakeS3, faulty
 
 
@@ -121,6 +121,7 @@ def test_six_hundred_gets_with_128_descriptors(fake_s3: FakeS3) -> None:
     )
 
 
+@on_loop
 async def test_busy_python_thread_does_not_starve_transfers(store: S3Store) -> None:
     stop = threading.Event()
 
