@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -1044,15 +1045,12 @@ def test_put_survives_clean_ups(backend, root):
             put(tidy, f"a/b/{who}", b"x", mode="create")
             run(tidy.rename(f"a/b/{who}", f"c/d/{who}", overwrite=True))
             assert run(tidy.delete([f"c/d/{who}"])) == [None]
-            (root / "a/b").rmdir() if who == 0 and is_empty(root / "a/b") else None
+            with suppress(OSError):  # not empty just now
+                os.rmdir(root / "a/b")
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(churn, range(4)))
     assert keys(tidy) == []
-
-
-def is_empty(path: Path) -> bool:
-    return False if not path.is_dir() else not os.listdir(path)
 
 
 # ---- listings -------------------------------------------------------------------------------------------
