@@ -39,7 +39,7 @@ demo: $(STAMPS)/build $(STAMPS)/demo ## upload and download thousands of objects
 check: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/lint ## lint, formatting and types: what CI runs before the tests
 	$(BIN)/ruff check $(PY_PATHS)
 	$(BIN)/ruff format --check $(PY_PATHS)
-	$(BIN)/cython-lint obstore
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint obstore  # it calls pycodestyle by name
 	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.[ch] tests/csrc/*.[ch])
 	$(BIN)/codespell
 	$(BIN)/zizmor --quiet --offline .github/workflows
