@@ -84,6 +84,8 @@ class S3Store(ObjectStoreMethods):
             bucket, config=config, kwargs=kwargs, provider=getattr(credential_provider, "config", None)
         )
         settings = S3Settings.build(merged, credential_provider=credential_provider is not None)
+        if settings.s3_express:
+            raise NotSupportedError.of("S3", "directory buckets (s3_express) are not available in this version")
         client = merged.client(client_options)
         source = default_source(
             {
@@ -300,8 +302,9 @@ def from_url(
     credential_provider: Any = None,
     **kwargs: Any,
 ) -> ObjectStore:
-    """The store that a URL names: ``s3://bucket/prefix``, ``https://bucket.s3.region.amazonaws.com``,
-    ``file:///directory``, ``memory:///``.
+    """The store that a URL names.
+
+    Such as ``s3://bucket/prefix``, ``https://bucket.s3.region.amazonaws.com``, ``file:///directory``, ``memory:///``.
 
     Args:
         url: of the bucket, directory ...

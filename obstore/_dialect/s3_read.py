@@ -249,11 +249,14 @@ class S3Readers:
         """A page out of the engine's list parser, which has taken ``list_strip`` off the keys.
 
         Raises:
-            GenericError: the server ignores ``list-type=2``, so that the listing would end with its first page.
+            GenericError: the server ignores ``list-type=2``, or gives no token although there is more: the listing would
+                end too early.
         """
         token = page.token or None  # some servers end with an empty one
         if token is None and page.marker:
             raise self._unreadable("the server answers ListObjects, not ListObjectsV2: cannot list past its first page")
+        if token is None and page.truncated:
+            raise self._unreadable("the page is said to be truncated, but there is no token to continue with")
         return ListPage(page.objects, page.prefixes, token)
 
     def _document(self, body: Buffer, roots: Sequence[str], operation: str) -> xml.Element:

@@ -1,5 +1,5 @@
 from collections.abc import Iterator, Sequence
-from typing import Any, SupportsIndex, overload
+from typing import Any, Self, SupportsIndex, overload
 
 from obstore._types import Buffer, ObjectMeta
 
@@ -8,7 +8,7 @@ DATA: int
 END: int
 
 class Bytes:
-    def __new__(cls, buf: Buffer = b"") -> Bytes: ...
+    def __new__(cls, buf: Buffer = b"") -> Self: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __len__(self) -> int: ...
     def __bool__(self) -> bool: ...
@@ -46,8 +46,9 @@ class Listing:
     prefixes: list[str]
     token: str | None
     marker: str | None
+    truncated: bool
     def __init__(
-        self, objects: list[ObjectMeta], prefixes: list[str], token: str | None, marker: str | None
+        self, objects: list[ObjectMeta], prefixes: list[str], token: str | None, marker: str | None, truncated: bool
     ) -> None: ...
 
 class Timing:

@@ -327,11 +327,13 @@ class Listing:
         prefixes: common prefixes, likewise stripped, without their trailing slash.
         token: continuation token of the next page, or ``None``.
         marker: next marker (ListObjects V1), or ``None``.
+        truncated: whether the page says that there are more.
     """
 
-    __slots__ = ("marker", "objects", "prefixes", "token")
+    __slots__ = ("marker", "objects", "prefixes", "token", "truncated")
 
-    def __init__(self, objects, prefixes, token, marker):
+    def __init__(self, objects, prefixes, token, marker, truncated):
+        self.truncated = truncated
         self.objects = objects
         self.prefixes = prefixes
         self.token = token
@@ -815,8 +817,9 @@ cdef class Transfer:
             prefixes.append(_prefix_of(page.text + entry.key_off, entry.key_len, cut))
         return Listing(
             objects, prefixes,
-            _optional(page.text, page.token_off, page.token_len) if page.truncated or page.token_len != UINT32_MAX else None,
+            _optional(page.text, page.token_off, page.token_len),
             _optional(page.text, page.marker_off, page.marker_len),
+            page.truncated != 0,
         )
 
     def list_root(self):

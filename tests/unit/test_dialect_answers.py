@@ -280,15 +280,21 @@ def test_list_page():
     subject = dialect(prefix="p")
     assert subject.list_strip == "p/"
     assert dialect().list_strip == ""
-    page = SimpleNamespace(objects=[META], prefixes=["a"], token="t", marker=None)
+    page = SimpleNamespace(objects=[META], prefixes=["a"], token="t", marker=None, truncated=True)
     found = subject.read_list(page)
     assert (found.objects, found.prefixes, found.cursor) == ([META], ["a"], "t")
-    page.token = ""
+    page.token, page.truncated = "", False
     assert subject.read_list(page).cursor is None
 
 
+def test_list_page_that_is_cut_without_a_token_is_refused():
+    page = SimpleNamespace(objects=[META], prefixes=[], token=None, marker=None, truncated=True)
+    with pytest.raises(exceptions.GenericError, match="no token to continue"):
+        dialect().read_list(page)
+
+
 def test_list_page_of_an_old_server_is_refused():
-    page = SimpleNamespace(objects=[META], prefixes=[], token=None, marker="k")
+    page = SimpleNamespace(objects=[META], prefixes=[], token=None, marker="k", truncated=True)
     with pytest.raises(exceptions.GenericError, match="cannot list past its first page"):
         dialect().read_list(page)
 
