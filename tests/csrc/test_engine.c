@@ -545,7 +545,6 @@ static void busy_loops_get_company(void) {
     check_kind(await_end(&calls[k], cq), OB_KIND_OK, 200);
     release(&calls[k]);
   }
-  CHECK_EQ(srv.busiest, 150);
   stop();
 }
 
