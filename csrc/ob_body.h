@@ -17,7 +17,7 @@ typedef struct ob_block {
   size_t len; /* bytes in use */
   size_t cap; /* bytes there are */
   struct ob_block *next;
-  uint32_t refs; /* atomic */
+  uint32_t refs;   /* atomic */
   uint32_t mapped; /* 1: data was mapped (or comes from the kept ones) */
 } ob_block;
 

@@ -18,18 +18,18 @@ typedef struct ob_client_options {
   const char *user_agent; /* NULL or "" sends none */
   const char *ca_file;
   const char *ca_path;
-  const char *proxy;      /* NULL: none ("" is passed on so that libcurl ignores its environment) */
+  const char *proxy; /* NULL: none ("" is passed on so that libcurl ignores its environment) */
   const char *no_proxy;
   const char *proxy_ca_file;
   int64_t connect_timeout_ms;
-  int64_t timeout_ms;      /* whole attempt */
-  int64_t read_timeout_ms; /* no byte either way while not paused */
-  int64_t idle_timeout_ms; /* kept connections older than this are not reused; 0: default 60 s */
-  int64_t dns_cache_ms;    /* 0: default 60 s */
+  int64_t timeout_ms;             /* whole attempt */
+  int64_t read_timeout_ms;        /* no byte either way while not paused */
+  int64_t idle_timeout_ms;        /* kept connections older than this are not reused; 0: default 60 s */
+  int64_t dns_cache_ms;           /* 0: default 60 s */
   int64_t keep_alive_interval_ms; /* TCP keep-alive; 0: default 30 s */
-  int verify;              /* TLS peer and host */
-  int http_version;        /* 11, 20 (ALPN), 21 (prior knowledge), 30; 0: 11 */
-  int follow;              /* redirects to follow, 0 none */
+  int verify;                     /* TLS peer and host */
+  int http_version;               /* 11, 20 (ALPN), 21 (prior knowledge), 30; 0: 11 */
+  int follow;                     /* redirects to follow, 0 none */
   int shuffle_dns;
   int insecure_http;       /* 1: plain http URLs allowed; 0: refused as OB_KIND_PROTOCOL before any packet */
   int64_t max_connections; /* of this client; 0: only the engine's limit */
@@ -47,20 +47,20 @@ typedef struct ob_limits {
 } ob_limits;
 
 typedef struct ob_stats {
-  uint64_t requests;   /* submitted */
-  uint64_t succeeded;  /* END with OK and a status under 400 */
-  uint64_t failed;     /* END otherwise, cancelled ones aside */
+  uint64_t requests;  /* submitted */
+  uint64_t succeeded; /* END with OK and a status under 400 */
+  uint64_t failed;    /* END otherwise, cancelled ones aside */
   uint64_t cancelled;
   uint64_t parked;
-  uint64_t throttled;  /* answers 429 and 503 */
+  uint64_t throttled; /* answers 429 and 503 */
   uint64_t bytes_in;
   uint64_t bytes_out;
   uint64_t connections_opened;
-  uint64_t in_flight;  /* attached */
-  uint64_t queued;     /* waiting for a place */
+  uint64_t in_flight; /* attached */
+  uint64_t queued;    /* waiting for a place */
   uint64_t loops;
-  uint64_t wakeups;    /* curl_multi_wakeup calls */
-  uint64_t cq_writes;  /* queue wakeup writes */
+  uint64_t wakeups;   /* curl_multi_wakeup calls */
+  uint64_t cq_writes; /* queue wakeup writes */
   /* live objects, for leak checks */
   uint64_t live_transfers;
   uint64_t live_clients;

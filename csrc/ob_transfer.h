@@ -67,20 +67,20 @@ typedef struct ob_timing {
 
 typedef struct ob_outcome {
   ob_kind kind;
-  int curl_code;         /* CURLcode, or 0 */
-  int oserrno;           /* of OB_KIND_FILE and connect failures, or 0 */
-  int status;            /* HTTP status, 0 before headers */
-  int http_version;      /* 10, 11, 20, 30; 0 unknown */
-  int reused;            /* 1: on a kept connection */
-  int sent;              /* 1: at least one request byte may have reached the server */
-  int slice_taken;       /* 1: a 200 answer was cut to the slice asked for */
-  int64_t announced;     /* Content-Length of the response, -1 unknown */
-  int64_t received;      /* body bytes of a 2xx response that reached the sink */
-  int64_t uploaded;      /* request body bytes sent */
+  int curl_code;     /* CURLcode, or 0 */
+  int oserrno;       /* of OB_KIND_FILE and connect failures, or 0 */
+  int status;        /* HTTP status, 0 before headers */
+  int http_version;  /* 10, 11, 20, 30; 0 unknown */
+  int reused;        /* 1: on a kept connection */
+  int sent;          /* 1: at least one request byte may have reached the server */
+  int slice_taken;   /* 1: a 200 answer was cut to the slice asked for */
+  int64_t announced; /* Content-Length of the response, -1 unknown */
+  int64_t received;  /* body bytes of a 2xx response that reached the sink */
+  int64_t uploaded;  /* request body bytes sent */
   ob_timing timing;
   char remote_ip[48];
   int remote_port;
-  char message[256];     /* libcurl's error text or ours; no URL, no header */
+  char message[256]; /* libcurl's error text or ours; no URL, no header */
 } ob_outcome;
 
 /* ---- owner's side: before submit, one thread ------------------------------------------------------- */

@@ -434,7 +434,7 @@ def debug_info() -> dict[str, Any]:
 
 def _backend_of(store: Any) -> Backend:
     backend = getattr(store, "_backend", None)
-    if backend is None or not type(store).__module__.startswith("obstore") and not _is_store(store):
+    if backend is None or (not type(store).__module__.startswith("obstore") and not _is_store(store)):
         raise ValueError(f"Expected an object store instance, got {reprlib.repr(store)}")
     return backend  # type: ignore[no-any-return]
 

@@ -248,7 +248,7 @@ class LocalBackend:
         target = None if into is None else writable(into, end - start)
         return (yield from _call(self._get_range, key, start, end, target))
 
-    def head(self, key: str, version: str | None) -> Op[ObjectMeta]:
+    def head(self, key: str, version: str | None) -> Op[ObjectMeta]:  # noqa: ARG002 - files have no versions
         """Describe the object; there is one version of it, whatever ``version`` says."""
         return _meta(key, (yield Call(self._tree.stat_file, key)))
 

@@ -75,7 +75,7 @@ class MemoryOpened:
         yield from ()
         return self._take()
 
-    def read(self, size: int) -> Op[bytes]:
+    def read(self, size: int) -> Op[bytes]:  # noqa: ARG002 - all of it is at hand
         """All that is left, whatever ``size``: it is in memory already, and the whole of an object costs no copy."""
         yield from ()
         return bytes(self._take())
@@ -189,7 +189,7 @@ class MemoryBackend:
         target[: end - start] = memoryview(data)[start:end]
         return end - start
 
-    def head(self, key: str, version: str | None) -> Op[ObjectMeta]:
+    def head(self, key: str, version: str | None) -> Op[ObjectMeta]:  # noqa: ARG002 - there is only the current one
         """Describe the object; there is one version of it, whatever ``version`` says."""
         yield from ()
         return self._find(key).meta(key)

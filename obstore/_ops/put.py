@@ -256,11 +256,7 @@ def _put(
 
 def _close(source: Source) -> Op[None]:
     """Close what we opened; a plain call where the operation itself is being thrown away."""
-    op = source.close()
-    try:
-        yield from op
-    except GeneratorExit:
-        raise
+    yield from source.close()
 
 
 def part_size(chunk: int, size: int | None, upload: Upload) -> int:

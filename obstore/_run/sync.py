@@ -54,7 +54,7 @@ class SyncRunner(Runner):
     def call(self, task: Task, effect: Call) -> None:
         task.result = effect.fn(*effect.args)
 
-    def wait_for(self, task: Task, effect: Await) -> Any:
+    def wait_for(self, task: Task, effect: Await) -> Any:  # noqa: ARG002 - there is nobody to wake
         close = getattr(effect.awaitable, "close", None)
         if close is not None:
             close()  # a coroutine that is never awaited would warn

@@ -70,7 +70,9 @@ def test_delete_of_more_than_a_batch(subject: Subject):
 
 
 @pytest.mark.parametrize(
-    "paths", [None, 1, b"a", {"a"}, {"a": 1}, (key for key in "ab"), ["a", 1], ["a", b"b"]], ids=lambda p: type(p).__name__
+    "paths",
+    [None, 1, b"a", {"a"}, {"a": 1}, (key for key in "ab"), ["a", 1], ["a", b"b"]],
+    ids=lambda p: type(p).__name__,
 )
 def test_delete_refuses_other_than_strings(stored: Subject, paths):
     with pytest.raises(TypeError, match="paths"):

@@ -168,7 +168,7 @@ def test_list_under_a_store_prefix_is_relative_to_it(s3: Subject, face: Face):
 
 
 def test_list_errors_come_with_the_iteration(s3: Subject):
-    store = S3Store(**{**s3.endpoint.config("no-such-bucket-anywhere")})
+    store = S3Store(**s3.endpoint.config("no-such-bucket-anywhere"))
     stream = obs.list(store)
     with pytest.raises(obs.BaseError):
         next(iter(stream))

@@ -101,7 +101,11 @@ def test_put_stores_the_same_in_one_piece_or_many(
             made.close()
     assert fake_s3.objects["k"].body == DATA
     assert not fake_s3.uploads
-    parts = [len(r.body) for r in sorted(fake_s3.requests, key=lambda r: int(r.query.get("partNumber", 0))) if r.method == "PUT"]
+    parts = [
+        len(r.body)
+        for r in sorted(fake_s3.requests, key=lambda r: int(r.query.get("partNumber", 0)))
+        if r.method == "PUT"
+    ]
     assert parts == ([len(DATA)] if use_multipart is False else [1000, 1000, 1000, len(DATA) - 3000])
 
 

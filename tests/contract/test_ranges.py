@@ -114,7 +114,12 @@ def test_get_range_fills_only_what_there_is(stored: Subject, face: Face):
 
 @pytest.mark.parametrize(
     ("into", "kind"),
-    [(bytes(10), TypeError), (bytearray(9), ValueError), ("text", TypeError), (memoryview(bytearray(20))[::2], ValueError)],
+    [
+        (bytes(10), TypeError),
+        (bytearray(9), ValueError),
+        ("text", TypeError),
+        (memoryview(bytearray(20))[::2], ValueError),
+    ],
     ids=["read-only", "too small", "text", "strided"],
 )
 def test_get_range_refuses_unfit_buffers(stored: Subject, into, kind):

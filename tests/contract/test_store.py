@@ -101,10 +101,7 @@ def test_properties():
         "access_key_id": "AKID",
         "secret_access_key": SECRET,
     }
-    assert store.client_options == {"timeout": "5s", "allow_http": True} or store.client_options == {
-        "timeout": "5s",
-        "allow_http": "true",
-    }
+    assert store.client_options in ({"timeout": "5s", "allow_http": True}, {"timeout": "5s", "allow_http": "true"})
     assert store.retry_config["max_retries"] == 3
     assert set(store.retry_config) == {"max_retries", "retry_timeout", "backoff"}
     assert store.credential_provider is None

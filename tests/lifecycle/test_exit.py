@@ -66,7 +66,7 @@ pool = concurrent.futures.ThreadPoolExecutor(4)
 for _ in range(20):
     pool.submit(lambda: obs.get(store, "small").bytes())
 """,
-    "listing half walked": 'items = iter(obs.list(store)); next(items)',
+    "listing half walked": "items = iter(obs.list(store)); next(items)",
 }
 
 

@@ -186,6 +186,10 @@ if __name__ == "__main__":
     import sys
 
     done = subprocess.run(
-        [sys.executable, str(script), json.dumps(server.config()), method], capture_output=True, text=True, timeout=60
+        [sys.executable, str(script), json.dumps(server.config()), method],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")

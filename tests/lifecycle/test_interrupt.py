@@ -37,7 +37,9 @@ def test_ctrl_c_acts_at_once(fake_s3: FakeS3, call: str) -> None:
     # Every answer hangs: the whole of it, or all but the first bytes of "slow".
     fake_s3.inject(faulty(stall_after=10, stall=30.0), times=1, when=lambda request: request.path.endswith("/slow"))
     fake_s3.inject(
-        faulty(delay=30.0), times=float("inf"), when=lambda request: not request.path.endswith("/slow") and request.method != "DELETE"
+        faulty(delay=30.0),
+        times=float("inf"),
+        when=lambda request: not request.path.endswith("/slow") and request.method != "DELETE",
     )
     program = Program(
         f"""

@@ -76,7 +76,11 @@ class Ceph(Server):
         port, mon1, mon2, low = free_ports(4)
         conf = self.directory / "ceph.conf"
         text = _CONF.format(
-            **{"fsid": uuid.uuid4(), "directory": self.directory, "port": port, "mon1": mon1, "mon2": mon2},
+            fsid=uuid.uuid4(),
+            directory=self.directory,
+            port=port,
+            mon1=mon1,
+            mon2=mon2,
             low=low,
             high=low + 100,
         )

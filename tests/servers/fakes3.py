@@ -204,7 +204,9 @@ class FakeS3(ScriptedServer):
         with self._state:
             if self._over_rate():
                 return error_reply(503, "SlowDown")
-            chosen = next((entry for entry in self._injected if entry.times > 0 and self._matches(entry, request)), None)
+            chosen = next(
+                (entry for entry in self._injected if entry.times > 0 and self._matches(entry, request)), None
+            )
             if chosen is None:
                 return self._route(request)
             chosen.times -= 1

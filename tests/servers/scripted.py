@@ -166,7 +166,9 @@ class ScriptedServer:
             connection ended, the body unread.
     """
 
-    def __init__(self, handler: Handler | None = None, *, tls: ssl.SSLContext | None = None, backlog: int = 1024) -> None:
+    def __init__(
+        self, handler: Handler | None = None, *, tls: ssl.SSLContext | None = None, backlog: int = 1024
+    ) -> None:
         self.handler = handler
         self.on_head: Callable[[Request], Reply | None] | None = None
         self.requests: list[Request] = []

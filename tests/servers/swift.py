@@ -131,9 +131,7 @@ class Swift(Server):
         for kind, port in zip(_RINGS, backends, strict=True):
             self._write(f"{kind}-server.conf", _BACKEND.format(directory=directory, port=port, user=user, kind=kind))
         self._make_rings(bin_, dict(zip(_RINGS, backends, strict=True)))
-        commands = [
-            [bin_ / f"swift-{kind}-server", directory / f"{kind}-server.conf"] for kind in (*_RINGS, "proxy")
-        ]
+        commands = [[bin_ / f"swift-{kind}-server", directory / f"{kind}-server.conf"] for kind in (*_RINGS, "proxy")]
         url = f"http://127.0.0.1:{proxy}"
         self._run(commands, http_answers(url))
         self.endpoint = S3Endpoint(url, "test:tester", "testing")

@@ -171,7 +171,7 @@ def fake():
 
 
 def test_fake_s3_serves_boto3(fake):
-    server, client = fake
+    _, client = fake
     client.put_object(Bucket=BUCKET, Key="a/b c", Body=b"0123456789", ContentType="text/x", Metadata={"k": "v"})
     answer = client.get_object(Bucket=BUCKET, Key="a/b c", Range="bytes=2-4")
     assert (answer["Body"].read(), answer["ContentRange"]) == (b"234", "bytes 2-4/10")

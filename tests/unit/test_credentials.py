@@ -51,7 +51,7 @@ def drive(op, log=None, loop=None):
             else:
                 pytest.fail(f"unexpected {effect!r}")
             resume = op.send
-        except BaseException as error:  # noqa: BLE001 - the runner throws whatever it was
+        except BaseException as error:
             resume, argument = op.throw, error
 
 
