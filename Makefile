@@ -58,11 +58,11 @@ bench: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the benchmarks (s
 wheel: $(STAMPS)/lint ## build the wheel, repair it, test it in a fresh environment; left in dist/
 	rm -rf dist $(CACHE)/wheel
 	$(BIN)/python -m build --outdir $(CACHE)/wheel/raw .
-	$(BIN)/python -m auditwheel repair --wheel-dir dist $(CACHE)/wheel/raw/*.whl
+	PATH="$(abspath $(BIN)):$$PATH" python -m auditwheel repair --wheel-dir dist $(CACHE)/wheel/raw/*.whl
 	cp $(CACHE)/wheel/raw/*.tar.gz dist/
 	$(PYTHON) -m venv $(CACHE)/wheel/venv
 	$(CACHE)/wheel/venv/bin/python -m pip install --quiet dist/*.whl pytest==$(call pinned,pytest)
-	cd $(CACHE)/wheel && venv/bin/python -I -m pytest -q --noconftest -p no:cacheprovider -c /dev/null --rootdir . $(CURDIR)/tests/wheel
+	cd $(CACHE)/wheel && venv/bin/python -I -m pytest -q --import-mode=importlib --noconftest -p no:cacheprovider -c /dev/null --rootdir . $(CURDIR)/tests/wheel
 
 # A copy of the tree, so that the instrumented modules do not take the place of the ordinary ones.
 sanitize: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the suite under AddressSanitizer and UBSan

@@ -61,8 +61,7 @@ def listing(store: ObjectStore) -> None:
         assert_type(item["path"], str)
         assert_type(item["size"], int)
     for batch in obs.list(store, chunk_size=10):
-        for item in batch:
-            assert_type(item["path"], str)
+        assert_type(batch, list[ObjectMeta])
     level = obs.list_with_delimiter(store, prefix="a")
     assert_type(level, ListResult)
     assert_type(level["common_prefixes"], list[str])
