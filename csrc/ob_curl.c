@@ -34,6 +34,7 @@ _Static_assert(sizeof(curl_off_t) == sizeof(ob_curl_off), "curl_off_t");
 _Static_assert(offsetof(curl_version_info_data, ssl_version) == offsetof(ob_version_info, ssl_version), "version_info");
 _Static_assert(CURL_WRITEFUNC_PAUSE == OB_CURL_WRITEFUNC_PAUSE, "CURL_WRITEFUNC_PAUSE");
 _Static_assert(CURL_READFUNC_ABORT == OB_CURL_READFUNC_ABORT, "CURL_READFUNC_ABORT");
+_Static_assert(CURL_PREREQFUNC_OK == OB_CURL_PREREQFUNC_OK, "CURL_PREREQFUNC_OK");
 _Static_assert(CURL_SEEKFUNC_OK == OB_CURL_SEEKFUNC_OK, "CURL_SEEKFUNC_OK");
 _Static_assert(CURL_SEEKFUNC_FAIL == OB_CURL_SEEKFUNC_FAIL, "CURL_SEEKFUNC_FAIL");
 _Static_assert(CURL_ERROR_SIZE == OB_CURL_ERROR_SIZE, "CURL_ERROR_SIZE");
@@ -82,9 +83,6 @@ static uint32_t probe(void *easy) {
   if (ob_set_long(easy, OB_CURLOPT_PROXY_SSL_VERIFYPEER, 1L) == OB_CURLE_OK &&
       ob_set_long(easy, OB_CURLOPT_PROXY_SSL_VERIFYHOST, 2L) == OB_CURLE_OK) {
     features |= OB_FEATURE_PROXY_TLS;
-  }
-  if (ob_set_long(easy, OB_CURLOPT_UPLOAD_BUFFERSIZE, 65536L) == OB_CURLE_OK) {
-    features |= OB_FEATURE_UPLOAD_BUFFER;
   }
   if (ob_set_str(easy, OB_CURLOPT_PROTOCOLS_STR, "http") == OB_CURLE_OK &&
       ob_set_str(easy, OB_CURLOPT_REDIR_PROTOCOLS_STR, "http") == OB_CURLE_OK) {

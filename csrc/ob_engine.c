@@ -8,6 +8,7 @@
 
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "ob_loop.h"
 #include "ob_opt.h"
@@ -63,24 +64,32 @@ static _Atomic int64_t asked_connections, asked_threads, asked_memory;
 /* ---- sockets: known so that a forked child can close them ------------------------------------------ */
 
 #define SOCKETS_MAX 65536
-static _Atomic uint64_t sockets[SOCKETS_MAX / 64]; /* one bit a descriptor, read without a lock after fork */
+/* Inode of the socket by descriptor, 0: none; read without a lock after fork. Some versions of libcurl close a socket
+ * without telling, and the number may be someone else's then: the inode tells. */
+static _Atomic uint64_t sockets[SOCKETS_MAX];
+
+static uint64_t socket_inode(int fd) {
+  struct stat about;
+  return fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode) ? (uint64_t)about.st_ino : 0;
+}
 
 void ob_socket_opened(int fd) {
-  ob_count(&ob_live_sockets, 1);
-  if (fd >= 0 && fd < SOCKETS_MAX) atomic_fetch_or(&sockets[fd / 64], 1ull << (fd % 64));
+  if (fd < 0 || fd >= SOCKETS_MAX) return;
+  if (atomic_exchange(&sockets[fd], socket_inode(fd)) == 0) ob_count(&ob_live_sockets, 1);
 }
 
 void ob_socket_closed(int fd) {
-  ob_uncount(&ob_live_sockets, 1);
-  if (fd >= 0 && fd < SOCKETS_MAX) atomic_fetch_and(&sockets[fd / 64], ~(1ull << (fd % 64)));
+  if (fd < 0 || fd >= SOCKETS_MAX) return;
+  if (atomic_exchange(&sockets[fd], 0) != 0) ob_uncount(&ob_live_sockets, 1);
 }
 
 static void close_inherited_sockets(void) {
-  for (int word = 0; word < SOCKETS_MAX / 64; word++) {
-    uint64_t bits = atomic_exchange(&sockets[word], 0);
-    for (int bit = 0; bits != 0; bit++, bits >>= 1) {
-      if ((bits & 1) != 0) close(64 * word + bit);
-    }
+  struct rlimit limit;
+  int end = SOCKETS_MAX;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < SOCKETS_MAX) end = (int)limit.rlim_cur;
+  for (int fd = 0; fd < end; fd++) {
+    if (atomic_load_explicit(&sockets[fd], memory_order_relaxed) == 0) continue;
+    if (socket_inode(fd) == atomic_exchange(&sockets[fd], 0)) close(fd);
   }
   atomic_store(&ob_live_sockets, 0);
 }

@@ -15,6 +15,17 @@
 
 ob_counter ob_live_easies;
 
+/* A name that is being resolved, or was of late. The first transfer that needs it leads, the others wait until it has
+ * the answer: one lookup instead of one for each, and libcurl's cache serves the rest. */
+typedef struct ob_host {
+  struct ob_host *next;
+  int64_t known_until_us;
+  ob_transfer *leader;
+  ob_transfer *first, *last; /* waiting, in order */
+  size_t len;
+  char authority[];
+} ob_host;
+
 struct ob_loop {
   int index;
   ob_counter wakeups;
@@ -34,6 +45,8 @@ struct ob_loop {
   ob_transfer *attached;
   size_t n_attached;
   ob_transfer *ready_first, *ready_last;
+  ob_host *hosts;
+  ob_transfer *held_first, *held_last; /* waited for a name: attached in the next turn */
   int64_t now_us;
   int64_t next_deadline_us;
   long applied_connections;
@@ -188,9 +201,138 @@ static void expect_deadline(ob_loop *loop, ob_transfer *x) {
   }
 }
 
+static void move(ob_transfer *x, ob_xfer_state to) {
+  ob_lock(&x->lock);
+  ob_transfer_move_locked(x, to);
+  ob_unlock(&x->lock);
+}
+
 static void end(ob_loop *loop, ob_transfer *x) {
   ob_transfer_finish(x);
   ob_loop_ready_onloop(loop, x, OB_EVENT_END);
+}
+
+/* ---- one lookup for a name ------------------------------------------------------------------------ */
+
+static void chain(ob_transfer **first, ob_transfer **last, ob_transfer *x) {
+  x->host_next = NULL;
+  *(*last != NULL ? &(*last)->host_next : first) = x;
+  *last = x;
+}
+
+/* The part of the URL that names host and port; NULL where nothing is looked up: addresses, localhost, proxies. */
+static const char *authority_of(const ob_transfer *x, size_t *len) {
+  const char *proxy = x->client->options.proxy;
+  const char *at = x->url != NULL ? strstr(x->url, "://") : NULL;
+  if (at == NULL || (proxy != NULL && *proxy != '\0')) return NULL;
+  at += 3;
+  *len = strcspn(at, "/?#");
+  size_t host = 0, numeric = 0;
+  while (host < *len && at[host] != ':') host++;
+  while (numeric < host && strchr("0123456789.", at[numeric]) != NULL) numeric++;
+  if (host == 0 || numeric == host || *at == '[' || memchr(at, '@', *len) != NULL) return NULL;
+  if (host >= 9 && memcmp(at + host - 9, "localhost", 9) == 0) return NULL;
+  return at;
+}
+
+/* The entry of that name, made where there is none; those that say nothing any more go. NULL when memory is short. */
+static ob_host *find_host(ob_loop *loop, const char *authority, size_t len) {
+  ob_host **at = &loop->hosts;
+  while (*at != NULL) {
+    ob_host *host = *at;
+    if (host->len == len && memcmp(host->authority, authority, len) == 0) return host;
+    if (host->leader == NULL && host->first == NULL && host->known_until_us <= loop->now_us) {
+      *at = host->next;
+      ob_free(host);
+    } else {
+      at = &host->next;
+    }
+  }
+  ob_host *host = ob_calloc(sizeof *host + len);
+  if (host == NULL) return NULL;
+  memcpy(host->authority, authority, len);
+  host->len = len;
+  host->next = loop->hosts;
+  loop->hosts = host;
+  return host;
+}
+
+/* True: x waits for another's lookup. */
+static bool waits_for_name(ob_loop *loop, ob_transfer *x) {
+  size_t len;
+  const char *authority = authority_of(x, &len);
+  ob_host *host = authority != NULL ? find_host(loop, authority, len) : NULL;
+  if (host == NULL || host->known_until_us > loop->now_us) return false;
+  x->host = host;
+  if (host->leader == NULL) {
+    host->leader = x;
+    return false;
+  }
+  x->host_waits = true;
+  chain(&host->first, &host->last, x);
+  return true;
+}
+
+static void let_go(ob_loop *loop, ob_host *host) {
+  ob_transfer *next;
+  for (ob_transfer *x = host->first; x != NULL; x = next) {
+    next = x->host_next;
+    x->host = NULL;
+    x->host_waits = false;
+    chain(&loop->held_first, &loop->held_last, x);
+  }
+  host->first = host->last = NULL;
+}
+
+void ob_loop_resolved_onloop(ob_loop *loop, ob_transfer *x) {
+  assert_onloop(loop);
+  ob_host *host = x->host;
+  if (host == NULL) return;
+  int64_t keep_ms = x->client->options.dns_cache_ms > 0 ? x->client->options.dns_cache_ms : 60000;
+  host->known_until_us = loop->now_us + keep_ms * 1000;
+  host->leader = NULL;
+  x->host = NULL;
+  let_go(loop, host);
+}
+
+/* The leader ended without an answer. What the name server said to one it says to all; anything else may be the
+ * leader's own trouble, so the next one leads. */
+static void leader_failed(ob_loop *loop, ob_transfer *leader) {
+  ob_host *host = leader->host;
+  host->leader = NULL;
+  leader->host = NULL;
+  ob_kind kind = leader->outcome.kind;
+  if (kind == OB_KIND_DNS || kind == OB_KIND_TIMEOUT) {
+    for (ob_transfer *x = host->first; x != NULL; x = x->host_next) {
+      x->host = NULL;
+      x->host_waits = false;
+      x->outcome.curl_code = leader->outcome.curl_code;
+      ob_transfer_verdict(x, kind, leader->outcome.message);
+      end(loop, x);
+    }
+    host->first = host->last = NULL;
+  }
+  let_go(loop, host);
+}
+
+/* Cancelled while it waits for a name or for the next turn. */
+static void cancel_waiting(ob_loop *loop, ob_transfer *x) {
+  ob_transfer **first = x->host_waits ? &x->host->first : &loop->held_first;
+  ob_transfer **last = x->host_waits ? &x->host->last : &loop->held_last;
+  ob_transfer *before = NULL;
+  ob_transfer *at = *first;
+  while (at != NULL && at != x) {
+    before = at;
+    at = at->host_next;
+  }
+  if (at == NULL) return; /* neither: it has ended */
+  *(before != NULL ? &before->host_next : first) = x->host_next;
+  if (*last == x) *last = before;
+  x->host = NULL;
+  x->host_waits = false;
+  ob_transfer_verdict(x, OB_KIND_CANCELLED, "cancelled");
+  move(x, OB_XFER_CANCELLING);
+  end(loop, x);
 }
 
 /* Remove, take the results, reset, pool: in this order. A handle that cannot be removed is leaked, never reused. */
@@ -204,13 +346,8 @@ static void detach(ob_loop *loop, ob_transfer *x, int code) {
   if (x->attached_next != NULL) x->attached_next->attached_prev = x->attached_prev;
   loop->n_attached--;
   if (rc == 0) give_easy(loop, easy);
+  if (x->host != NULL) leader_failed(loop, x);
   end(loop, x);
-}
-
-static void move(ob_transfer *x, ob_xfer_state to) {
-  ob_lock(&x->lock);
-  ob_transfer_move_locked(x, to);
-  ob_unlock(&x->lock);
 }
 
 static void attach(ob_loop *loop, ob_transfer *x) {
@@ -220,11 +357,13 @@ static void attach(ob_loop *loop, ob_transfer *x) {
     end(loop, x);
     return;
   }
+  if (waits_for_name(loop, x)) return;
   x->attached_us = x->moved_us = loop->now_us;
   x->outcome.timing.queue_us = x->attached_us - x->submitted_us;
   x->easy = take_easy(loop);
   if (x->easy == NULL) {
     ob_transfer_verdict(x, OB_KIND_MEMORY, "no memory for a libcurl handle");
+    if (x->host != NULL) leader_failed(loop, x);
     end(loop, x);
     return;
   }
@@ -240,6 +379,7 @@ static void attach(ob_loop *loop, ob_transfer *x) {
   if (x->verdict_set) {
     give_easy(loop, x->easy);
     x->easy = NULL;
+    if (x->host != NULL) leader_failed(loop, x);
     end(loop, x);
     return;
   }
@@ -250,6 +390,16 @@ static void attach(ob_loop *loop, ob_transfer *x) {
   loop->n_attached++;
   move(x, OB_XFER_ACTIVE);
   expect_deadline(loop, x);
+}
+
+static void attach_held(ob_loop *loop) {
+  ob_transfer *next;
+  ob_transfer *x = loop->held_first;
+  loop->held_first = loop->held_last = NULL;
+  for (; x != NULL; x = next) {
+    next = x->host_next;
+    attach(loop, x);
+  }
 }
 
 /* ---- commands ------------------------------------------------------------------------------------- */
@@ -271,7 +421,10 @@ static bool is_paused(ob_transfer *x) {
 
 static void obey(ob_loop *loop, ob_transfer *x, int commands) {
   if ((commands & OB_CMD_ATTACH) != 0) attach(loop, x);
-  if (x->easy == NULL) return; /* ended meanwhile */
+  if (x->easy == NULL) { /* not attached yet, or ended meanwhile */
+    if ((commands & OB_CMD_CANCEL) != 0) cancel_waiting(loop, x);
+    return;
+  }
   if ((commands & OB_CMD_CANCEL) != 0) {
     ob_transfer_verdict(x, OB_KIND_CANCELLED, "cancelled");
     move(x, OB_XFER_CANCELLING);
@@ -370,7 +523,7 @@ static void reap(ob_loop *loop) {
 /* False: something came in between, do not sleep. */
 static bool fall_asleep(ob_loop *loop) {
   ob_lock(&loop->lock);
-  bool sleeps = loop->inbox_first == NULL && !loop->stop;
+  bool sleeps = loop->inbox_first == NULL && loop->held_first == NULL && !loop->stop;
   loop->sleeping = sleeps;
   ob_unlock(&loop->lock);
   return sleeps;
@@ -393,6 +546,7 @@ static bool turn(ob_loop *loop, int *n_ready) {
     obey(loop, x, commands);
     ob_transfer_unref(x);
   }
+  attach_held(loop);
   if (loop->now_us >= loop->next_deadline_us) check_deadlines(loop);
   if (loop->n_attached > 0 || loop->removed || *n_ready > 0) {
     int running;
@@ -426,9 +580,19 @@ static void close_loop(ob_loop *loop) {
   }
   while (loop->attached != NULL) {
     ob_transfer_verdict(loop->attached, OB_KIND_ENGINE, why);
-    detach(loop, loop->attached, OB_CURLE_OK);
+    detach(loop, loop->attached, OB_CURLE_OK); /* those that wait for a name are held from then on */
   }
+  for (ob_transfer *x = loop->held_first; x != NULL; x = x->host_next) {
+    ob_transfer_verdict(x, OB_KIND_ENGINE, why);
+    end(loop, x);
+  }
+  loop->held_first = loop->held_last = NULL;
   publish_ready(loop);
+  while (loop->hosts != NULL) {
+    ob_host *next = loop->hosts->next;
+    ob_free(loop->hosts);
+    loop->hosts = next;
+  }
   while (loop->n_easies > 0) ob_lib.easy_cleanup(loop->easies[--loop->n_easies]);
   (void)ob_lib.multi_cleanup(loop->multi);
 }

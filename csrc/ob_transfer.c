@@ -788,7 +788,19 @@ static int on_open_socket(void *argument, int purpose, ob_curl_sockaddr *address
     return OB_CURL_SOCKET_BAD;
   }
   ob_socket_opened(fd);
+  ob_loop_resolved_onloop(loop_of(x), x);
   return fd;
+}
+
+/* A kept connection opens no socket, but comes by here. */
+static int on_ready_to_send(void *argument, char *remote_ip, char *local_ip, int remote_port, int local_port) {
+  ob_transfer *x = argument;
+  (void)remote_ip;
+  (void)local_ip;
+  (void)remote_port;
+  (void)local_port;
+  ob_loop_resolved_onloop(loop_of(x), x);
+  return OB_CURL_PREREQFUNC_OK;
 }
 
 /* Connections outlive transfers: no argument. */
@@ -837,7 +849,7 @@ static const char *apply_method(ob_transfer *x, void *easy) {
   SET(ptr, READDATA, x);
   SET_FN(SEEKFUNCTION, on_seek);
   SET(ptr, SEEKDATA, x);
-  if (ob_has(OB_FEATURE_UPLOAD_BUFFER)) SET(long, UPLOAD_BUFFERSIZE, ob_lib.version_num >= 0x080800 ? 524288L : 65536L);
+  (void)ob_set_long(easy, OB_CURLOPT_UPLOAD_BUFFERSIZE, ob_lib.version_num >= 0x080800 ? 524288L : 65536L); /* speed */
   return NULL;
 }
 
@@ -925,13 +937,17 @@ const char *ob_transfer_apply_onloop(ob_transfer *x) {
   SET(long, FOLLOWLOCATION, options->follow > 0 ? 1L : 0L);
   SET(long, MAXREDIRS, options->follow > 0 ? (long)options->follow : 0L);
   /* Since 8.8 the receive buffer belongs to the multi, one for all; before that, each handle has its own. */
-  SET(long, BUFFERSIZE, ob_lib.version_num >= 0x080800 ? 524288L : 131072L);
+  (void)ob_set_long(easy, OB_CURLOPT_BUFFERSIZE, ob_lib.version_num >= 0x080800 ? 524288L : 131072L); /* only speed */
   SET(str, USERAGENT, options->user_agent != NULL && *options->user_agent != '\0' ? options->user_agent : NULL);
   SET_FN(HEADERFUNCTION, on_header);
   SET(ptr, HEADERDATA, x);
   SET_FN(WRITEFUNCTION, on_body);
   SET(ptr, WRITEDATA, x);
   SET(ptr, OPENSOCKETDATA, x);
+  if (x->host != NULL) {
+    SET_FN(PREREQFUNCTION, on_ready_to_send);
+    SET(ptr, PREREQDATA, x);
+  }
   if ((failed = apply_protocols(options, easy)) != NULL) return failed;
   SET(str, URL, x->url != NULL ? x->url : "");
   if ((failed = apply_method(x, easy)) != NULL) return failed;

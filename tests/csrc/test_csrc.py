@@ -67,7 +67,7 @@ def build(program: str, variant: str) -> Path | None:
         return None
     target = build_directory() / f"{program}-{variant}"
     sources = [HERE / f"{program}.c", HERE / "harness.c", *sorted(CSRC.glob("*.c"))]
-    command = [COMPILER, *COMMON, *VARIANTS[variant], *map(str, sources), "-o", str(target), "-pthread", "-ldl"]
+    command = [COMPILER, *COMMON, *VARIANTS[variant], *map(str, sources), "-o", str(target), "-pthread", "-ldl", "-rdynamic"]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     return target

@@ -1,5 +1,7 @@
 /* test_engine.c - many transfers: streams, queues, cancellation, gates, throttle, parking, fork, shutdown, torture. */
 #include <dirent.h>
+#include <dlfcn.h>
+#include <netdb.h>
 
 #include "harness.h"
 
@@ -548,6 +550,98 @@ static void busy_loops_get_company(void) {
   stop();
 }
 
+/* ---- names ---------------------------------------------------------------------------------------- */
+
+static atomic_int lookups;
+
+/* Stands before the C library's, also for libcurl: "*.test" takes its time, then is this machine or unknown. */
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found) {
+  int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+  *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+  size_t len = node != NULL ? strlen(node) : 0;
+  if (len < 5 || strcmp(node + len - 5, ".test") != 0) return real(node, service, hints, found);
+  if (hints->ai_family != AF_INET6) atomic_fetch_add(&lookups, 1); /* newer ones ask for each family apart */
+  nap_ms(100);
+  if (strncmp(node, "unknown", 7) == 0) return EAI_NONAME;
+  if (hints->ai_family == AF_INET6) return EAI_NONAME;
+  return real("127.0.0.1", service, hints, found);
+}
+
+static void prepare_named(call *c, const char *name) {
+  char url[200];
+  prepare(c, client, &srv, "GET", "/");
+  int n = snprintf(url, sizeof url, "http://%s.test:%d/o/10", name, srv.port);
+  CHECK_EQ(ob_transfer_set_url(c->x, url, (size_t)n), 0);
+}
+
+static void many_transfers_look_a_name_up_once(void) {
+  static call calls[40];
+  start(serve_object, NULL);
+  for (int round = 0; round < 2; round++) { /* the second finds the name, or a connection */
+    for (int k = 0; k < 40; k++) {
+      prepare_named(&calls[k], "known");
+      submit(&calls[k], cq);
+    }
+    for (int k = 0; k < 40; k++) {
+      check_kind(await_end(&calls[k], cq), OB_KIND_OK, 200);
+      release(&calls[k]);
+    }
+    CHECK_EQ(lookups, 1);
+  }
+  stop();
+}
+
+static void unknown_name_is_unknown_to_all(void) {
+  static call calls[40];
+  start(serve_object, NULL);
+  for (int k = 0; k < 40; k++) {
+    prepare_named(&calls[k], "unknown");
+    submit(&calls[k], cq);
+  }
+  for (int k = 0; k < 40; k++) {
+    check_kind(await_end(&calls[k], cq), OB_KIND_DNS, 0);
+    CHECK(ob_transfer_outcome(calls[k].x)->message[0] != '\0');
+    release(&calls[k]);
+  }
+  CHECK_EQ(lookups, 1);
+  stop();
+}
+
+static void cancelled_lookup_is_taken_over(void) {
+  static call calls[10];
+  start(serve_object, NULL);
+  for (int k = 0; k < 10; k++) {
+    prepare_named(&calls[k], "known");
+    submit(&calls[k], cq);
+  }
+  nap_ms(30);
+  ob_transfer_cancel(calls[0].x); /* the one that leads */
+  ob_transfer_cancel(calls[5].x); /* one that waits */
+  for (int k = 0; k < 10; k++) {
+    check_kind(await_end(&calls[k], cq), k % 5 == 0 ? OB_KIND_CANCELLED : OB_KIND_OK, k % 5 == 0 ? 0 : 200);
+    release(&calls[k]);
+  }
+  CHECK(lookups <= 2);
+  stop();
+}
+
+static void shutdown_does_not_wait_for_a_lookup(void) {
+  static call calls[5];
+  start(serve_object, NULL);
+  for (int k = 0; k < 5; k++) {
+    prepare_named(&calls[k], "known");
+    submit(&calls[k], cq);
+  }
+  nap_ms(20);
+  CHECK(ob_engine_shutdown(5000));
+  for (int k = 0; k < 5; k++) {
+    check_kind(await_end(&calls[k], cq), OB_KIND_ENGINE, 0);
+    release(&calls[k]);
+  }
+  nap_ms(200); /* the abandoned lookup */
+  stop();
+}
+
 /* ---- starvation ----------------------------------------------------------------------------------- */
 
 /* Every stream is only read once all have their heads, and there are fewer places than streams. */
@@ -904,6 +998,10 @@ static const test tests[] = {
     {"throttle_never_stops_all", throttle_never_stops_all},
     {"few_descriptors_suffice_for_many", few_descriptors_suffice_for_many},
     {"busy_loops_get_company", busy_loops_get_company},
+    {"many_transfers_look_a_name_up_once", many_transfers_look_a_name_up_once},
+    {"unknown_name_is_unknown_to_all", unknown_name_is_unknown_to_all},
+    {"cancelled_lookup_is_taken_over", cancelled_lookup_is_taken_over},
+    {"shutdown_does_not_wait_for_a_lookup", shutdown_does_not_wait_for_a_lookup},
     {"crowd_of_streams_is_parked", crowd_of_streams_is_parked},
     {"crowd_at_the_engines_gate", crowd_at_the_engines_gate},
     {"crowd_without_etags_runs_on_in_memory", crowd_without_etags_runs_on_in_memory},
