@@ -68,7 +68,7 @@ wheel: $(STAMPS)/lint ## build the wheel, repair it, test it in a fresh environm
 sanitize: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the suite under AddressSanitizer and UBSan
 	.ci/sanitize address,undefined $(abspath $(VENV)) $(ARGS)
 
-tsan: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the engine and thread tests under ThreadSanitizer
+tsan: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the tests in which threads meet under ThreadSanitizer
 	.ci/sanitize thread $(abspath $(VENV)) $(ARGS)
 
 clean: ## remove the environment and everything built; keep the test servers

@@ -61,10 +61,16 @@ class Handler(BaseHTTPRequestHandler):
         """Be quiet."""
 
 
+class Server(ThreadingHTTPServer):
+    """Takes as many connections at once as a test opens; the default of 5 loses some, which TCP mends in seconds."""
+
+    request_queue_size = 128
+
+
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Store]:
     handler = type("Handler", (Handler,), {"objects": {}})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield S3Store(
