@@ -47,6 +47,7 @@ struct ob_transfer {
   const char *url;
   const char *method;
   ob_slist *headers, *headers_last;
+  ob_slist no_expect; /* a last line that keeps libcurl from asking before it sends */
   ob_iovec *source;
   size_t n_source;
   int64_t source_bytes;
@@ -117,9 +118,9 @@ struct ob_transfer {
   uint64_t next_block; /* size of the next block where the length is unknown */
   int64_t submitted_us;
   int64_t attached_us;
-  int64_t moved_us; /* a byte last moved */
-  int64_t unsent;   /* bytes in the socket's send queue when last looked, -1 never */
-  long connects;    /* connections made for it */
+  int64_t moved_us;     /* a byte last moved */
+  int64_t unsent;       /* bytes in the socket's send queue when last looked, -1 never */
+  long connects;        /* connections made for it */
   struct ob_host *host; /* it leads there, or waits there, while the name is being resolved */
   bool host_waits;
   ob_transfer *host_next;
@@ -147,15 +148,23 @@ extern ob_counter ob_live_transfers, ob_live_clients, ob_live_queues, ob_live_ea
 
 /* The legal moves; an illegal one aborts in a debug build. Lock held. */
 void ob_transfer_move_locked(ob_transfer *x, ob_xfer_state to);
+/* Loop thread, lock held. Bytes at the end of the buffered body; -1: memory is short. */
+int ob_transfer_append_locked(ob_transfer *x, const char *data, size_t len);
+/* Loop thread, lock held. A block for at least so much more, at the end of the chain; NULL: memory is short. */
+ob_block *ob_transfer_next_block_locked(ob_transfer *x, size_t more);
+/* Whoever ends the transfer: the first verdict stands. Copies message. */
+void ob_transfer_verdict(ob_transfer *x, ob_kind kind, const char *message);
+/* The same: state and total time. */
+void ob_transfer_finish(ob_transfer *x);
+/* True: of another process generation; its locks must not be touched. */
+bool ob_transfer_stale(const ob_transfer *x);
+
+/* ---- ob_attempt.c -------------------------------------------------------------------------------- */
+
 /* Loop thread. Sets all options of x->easy. NULL, or the name of the option that failed. */
 const char *ob_transfer_apply_onloop(ob_transfer *x);
 /* Loop thread, after removal from the multi: copies what libcurl knows. */
 void ob_transfer_result_onloop(ob_transfer *x, int code);
-/* Whoever ends the transfer (loop thread, or the engine while it waits at a gate): state, total time. */
-void ob_transfer_finish(ob_transfer *x);
-void ob_transfer_verdict(ob_transfer *x, ob_kind kind, const char *message);
-/* True: of another process generation; its locks must not be touched. */
-bool ob_transfer_stale(const ob_transfer *x);
 
 /* ---- ob_cq.c ------------------------------------------------------------------------------------- */
 

@@ -67,7 +67,17 @@ def build(program: str, variant: str) -> Path | None:
         return None
     target = build_directory() / f"{program}-{variant}"
     sources = [HERE / f"{program}.c", HERE / "harness.c", *sorted(CSRC.glob("*.c"))]
-    command = [COMPILER, *COMMON, *VARIANTS[variant], *map(str, sources), "-o", str(target), "-pthread", "-ldl", "-rdynamic"]
+    command = [
+        COMPILER,
+        *COMMON,
+        *VARIANTS[variant],
+        *map(str, sources),
+        "-o",
+        str(target),
+        "-pthread",
+        "-ldl",
+        "-rdynamic",
+    ]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     return target
@@ -78,7 +88,8 @@ def build(program: str, variant: str) -> Path | None:
     "variant", [pytest.param(name, marks=pytest.mark.slow if name != "plain" else ()) for name in VARIANTS]
 )
 @pytest.mark.parametrize(
-    ("program", "name"), [(program, name) for program in PROGRAMS for name in test_names(program)], ids="/".join
+    ("program", "name"),
+    [pytest.param(program, name, id=f"{program}-{name}") for program in PROGRAMS for name in test_names(program)],
 )
 def test_c(program: str, name: str, variant: str) -> None:
     if variant == "tsan" and name in NOT_UNDER_TSAN:
