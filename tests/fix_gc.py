@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from tests.servers import process
 ROOMS = ("adversity", "contract", "engine", "lifecycle", "threads")
 _LIVE = ("live_transfers", "live_clients", "live_queues", "live_easies")
 _PATIENCE_SECONDS = 5.0
+FAILED = pytest.StashKey[bool]()
 
 
 def live_objects() -> dict[str, int]:
@@ -73,6 +74,16 @@ def _warm_up() -> None:
 @pytest.fixture(scope="session")
 def warm_engine() -> None:
     _warm_up()
+    gc.collect()
+    gc.freeze()  # modules and test items live to the end: looking through them at every collection is half the run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
 
 @pytest.fixture(autouse=True)
@@ -86,10 +97,11 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     gc.collect()
     before, open_before, loops_before = live_objects(), descriptors(), loops()
     yield
+    if request.node.stash.get(FAILED, False):
+        return  # its traceback keeps alive what it had in hand
     request.node.funcargs.clear()  # pytest keeps the test's arguments, stores among them
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        gc.collect()
         grown = {name: (before[name], count) for name, count in live_objects().items() if count > before[name]}
         leaked = descriptors() - open_before
         if len(leaked) <= 2 * (loops() - loops_before):
@@ -98,7 +110,8 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
             return
         if time.monotonic() > deadline:
             break
-        time.sleep(0.02)
+        gc.collect()
+        time.sleep(0.01)
     pytest.fail(f"left behind: {grown or ''} {sorted(leaked) or ''} {_threads()}", pytrace=False)
 
 

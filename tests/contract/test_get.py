@@ -193,9 +193,8 @@ def test_range_streams_in_chunks(stored: Subject, face: Face):
 
 def test_if_match(stored: Subject, face: Face):
     e_tag = face.head(stored.store, "dir/key")["e_tag"]
-    for value in (e_tag, "*", f'"other", {e_tag}'):
-        if value.startswith('"other"') and stored.remote:
-            continue  # servers differ in whether they take lists
+    # Servers differ in whether they take "*" and lists; ours do.
+    for value in (e_tag,) if stored.remote else (e_tag, "*", f'"other", {e_tag}'):
         assert face.body(face.get(stored.store, "dir/key", options={"if_match": value})) == DATA
     with pytest.raises(obs.PreconditionError) as caught:
         face.get(stored.store, "dir/key", options={"if_match": '"other"'})

@@ -49,7 +49,7 @@ PLAIN = [
     "\u00fc" * 100,
 ]
 
-# Keys that only RawKey can name, since plain strings lose a slash at either end.
+# Keys with slashes where people put none; plain strings lose one at either end.
 RAW = ["dir/", "dir//", "/leading", "//two", "a//b", "a///b", "a/b//"]
 
 # What S3 takes and many HTTP stacks resolve or swallow.
@@ -93,7 +93,8 @@ def test_raw_keys_make_the_round_trip(s3: Subject, face: Face):
     for entry in listed:
         # What a listing returns can be given back as it is.
         assert face.body(face.get(s3.store, entry["path"])) == str(entry["path"]).encode()
-        assert isinstance(entry["path"], RawKey) or entry["path"] not in RAW
+        # Raw exactly where a plain string would lose a slash.
+        assert isinstance(entry["path"], RawKey) == (entry["path"].startswith("/") or entry["path"].endswith("/"))
         assert face.head(s3.store, entry["path"])["size"] == entry["size"]
     for key in keys:
         face.copy(s3.store, RawKey(key), "target")
@@ -126,9 +127,7 @@ def test_a_marker_and_its_namesake_are_two_objects(s3: Subject):
 
 
 def test_an_odd_neighbour_does_not_break_a_listing(s3: Subject):
-    odd = _takes(s3, ["a//b", "a/../c", "ctl\x01\t\n", "\x7f", "end/"])
-    if s3.kind in ("swift", "ceph", "localstack"):
-        odd.remove("ctl\x01\t\n")  # the XML of their answers cannot hold it
+    odd = _takes(s3, ["a//b", "a/../c", "tab\t", "\x7f", "end/"])
     for key in odd:
         s3.judge_put(key, b"1")
     obs.put(s3.store, "plain", b"1")
@@ -164,9 +163,7 @@ def test_prefixes_and_offsets_of_odd_characters(s3: Subject, prefix: str):
     assert obs.get(store, "1 +%").meta["path"] == "1 +%"
 
 
-@pytest.mark.parametrize(
-    "key", ["..", "../x", "a/../../x", "a/../b", "/../x", "a/./b", ".", "a//b", "nul\0byte", "ctl\x01"], ids=repr
-)
+@pytest.mark.parametrize("key", ["..", "../x", "a/../../x", "a/../b", "/../x", "a/./b", ".", "a//b", "nul\0byte"], ids=repr)
 @pytest.mark.parametrize("raw", [False, True])
 def test_a_local_store_refuses_what_could_leave_its_root(tmp_path, key: str, raw: bool):
     root = tmp_path / "root"
@@ -181,7 +178,7 @@ def test_a_local_store_refuses_what_could_leave_its_root(tmp_path, key: str, raw
         lambda: obs.copy(store, name, "b"),
         lambda: obs.rename(store, name, "b"),
     ):
-        with pytest.raises(ValueError, match=r"(?i)path"):
+        with pytest.raises(ValueError, match=r"(?i)path|below the store's root"):
             act()
     with pytest.raises((ValueError, TypeError)):
         obs.delete(store, name)

@@ -136,6 +136,20 @@ def error_reply(code: int, name: str, message: str = "as the test ordered") -> R
     return Reply(code, headers, body.encode())
 
 
+def store_config(url: str, **extra: Any) -> dict[str, Any]:
+    """Keyword arguments of ``S3Store`` for `BUCKET` at ``url``; ``extra`` wins, ``client_options`` are merged."""
+    client = {"allow_http": True, **extra.pop("client_options", {})}
+    return {
+        "bucket": BUCKET,
+        "endpoint": url,
+        "access_key_id": "AKIDTEST",
+        "secret_access_key": "SECRETTEST",
+        "region": "us-east-1",
+        "client_options": client,
+        **extra,
+    }
+
+
 class FakeS3(ScriptedServer):
     """The fake; bucket `BUCKET` exists from the start.
 
@@ -162,17 +176,8 @@ class FakeS3(ScriptedServer):
     # ---- for the test -----------------------------------------------------------------------------------
 
     def config(self, **extra: Any) -> dict[str, Any]:
-        """Keyword arguments of ``S3Store`` for this server; ``extra`` wins, ``client_options`` are merged."""
-        client = {"allow_http": True, **extra.pop("client_options", {})}
-        return {
-            "bucket": BUCKET,
-            "endpoint": self.url,
-            "access_key_id": "AKIDTEST",
-            "secret_access_key": "SECRETTEST",
-            "region": "us-east-1",
-            "client_options": client,
-            **extra,
-        }
+        """Keyword arguments of ``S3Store`` for this server; see `store_config`."""
+        return store_config(self.url, **extra)
 
     def add(self, key: str, body: bytes, **headers: str) -> Stored:
         """Store an object; ``headers`` as in ``content_type="text/plain"``."""

@@ -162,8 +162,8 @@ class ScriptedServer:
         in_flight, peak_in_flight: requests being answered now, and at most at once.
         sent: body bytes sent so far.
         errors: exceptions of handlers; `check` raises the first.
-        on_head: called with a request before its body is read; a reply that it returns is sent at once and the
-            connection ended, the body unread.
+        on_head: called with a request before its body is read; a reply that it returns is sent at once, the body thrown
+            away and the connection ended.
     """
 
     def __init__(
@@ -380,6 +380,7 @@ class _Connection:
             early = self.server.on_head(request) if self.server.on_head else None
             if early is not None:
                 self._answer(request, early)
+                self._linger()
                 return self._end(reset=early.reset)
             request.body = self._read_body(headers)
             return self._answer(request, self.server._reply_to(request))
@@ -456,6 +457,14 @@ class _Connection:
         if reply.chunked:
             self.sock.sendall(b"0\r\n\r\n")
         return True
+
+    def _linger(self) -> None:
+        """Take what the client still sends for a moment: closing on unread bytes would be an RST that eats the answer."""
+        self.sock.settimeout(1)
+        end = time.monotonic() + 2
+        with contextlib.suppress(OSError):
+            while time.monotonic() < end and self.sock.recv(_PIECE):
+                pass
 
     # ---- waiting and ending -----------------------------------------------------------------------------
 
