@@ -9,8 +9,9 @@ The only module that compiles and calls ``csrc``. Rules of the room:
 * After fork nothing of the parent's generation is touched; see `Queue.usable`.
 """
 
+cimport cython
 from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE,
+    PyBUF_FORMAT, PyBUF_FULL_RO, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE,
     PyBuffer_FillInfo, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -25,20 +26,87 @@ from libc.string cimport memcmp, memcpy
 
 from obstore._engine.csrc cimport *
 
+from time import monotonic
+
 from obstore._types import RawKey
 
 from cpython.pythread cimport PyThread_get_thread_ident as get_ident
 from posix.unistd cimport pause
 
-cdef extern from *:
+cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    Py_ssize_t PyNumber_AsSsize_t(object number, object error) except? -1
+    int PySlice_Unpack(object slice_, Py_ssize_t *start, Py_ssize_t *stop, Py_ssize_t *step) except -1
+    Py_ssize_t PySlice_AdjustIndices(Py_ssize_t length, Py_ssize_t *start, Py_ssize_t *stop, Py_ssize_t step)
+    const Py_ssize_t PY_SSIZE_T_MAX
+    const void *memmem(const void *haystack, size_t size, const void *needle, size_t needle_size) nogil
+
+    ctypedef struct PyTypeObject:
+        const char *tp_name
 
 import_datetime()
 
 
 # ---- Bytes --------------------------------------------------------------------------------------------
 
+# What bytes.isalnum() and its like say of each byte, one bit each; and what lower() and upper() make of it.
+cdef enum:
+    IS_ALNUM = 1
+    IS_ALPHA = 2
+    IS_ASCII = 4
+    IS_DIGIT = 8
+    IS_LOWER = 16
+    IS_SPACE = 32
+    IS_UPPER = 64
 
+cdef unsigned char[256] _NATURE
+cdef unsigned char[256] _LOWER
+cdef unsigned char[256] _UPPER
+
+
+def _fill_byte_tables():
+    tests = [bytes.isalnum, bytes.isalpha, bytes.isascii, bytes.isdigit, bytes.islower, bytes.isspace, bytes.isupper]
+    for c in range(256):
+        byte = bytes([c])
+        _NATURE[c] = sum(1 << bit for bit, test in enumerate(tests) if test(byte))
+        _LOWER[c] = byte.lower()[0]
+        _UPPER[c] = byte.upper()[0]
+
+
+_fill_byte_tables()
+
+
+cdef bint _holds_bytes(const Py_buffer *view) noexcept:
+    """Whether the items are unsigned bytes; ctypes writes the byte order even for those."""
+    cdef const char *kind = view.format
+    if view.itemsize != 1:
+        return False
+    if kind == NULL:
+        return True
+    if kind[0] in (c"<", c">", c"=", c"@", c"!"):
+        kind += 1
+    return kind[0] in (c"B", c"c") and kind[1] == 0
+
+
+cdef int _open_bytes(object buf, Py_buffer *view) except -1:
+    """Export ``buf``, which must be one C-contiguous run of unsigned bytes; the caller releases ``view``."""
+    if not PyObject_CheckBuffer(buf):
+        raise TypeError(f"a bytes-like object is required, not '{type(buf).__name__}'")
+    PyObject_GetBuffer(buf, view, PyBUF_FORMAT | PyBUF_ND | PyBUF_STRIDES)
+    try:
+        if not _holds_bytes(view):
+            raise BufferError("buffer contents are not compatible with u8")
+        if view.ndim != 1:
+            raise ValueError("Buffer must be one-dimensional")
+        if not PyBuffer_IsContiguous(view, c"C"):
+            raise ValueError("Buffer is not C contiguous")
+    except BaseException:
+        PyBuffer_Release(view)
+        raise
+    return 0
+
+
+@cython.no_gc_clear  # clearing _owner would take the memory away that _c_data points to
 cdef class Bytes:
     """A read-only view on bytes, without a copy: a downloaded body, or any contiguous buffer given to it.
 
@@ -59,7 +127,7 @@ cdef class Bytes:
     cdef ob_block *_c_block  # one reference, or NULL
     cdef Py_buffer _c_view
     cdef bint _c_has_view
-    cdef object _owner  # the Bytes whose memory a slice shows, if that memory is a view
+    cdef Bytes _owner  # the Bytes whose memory a slice shows, if that memory is a view
     cdef object __weakref__
 
     def __cinit__(self, buf=b""):
@@ -69,18 +137,8 @@ cdef class Bytes:
         self._c_has_view = False
         if buf is _EMPTY:
             return
-        if not PyObject_CheckBuffer(buf):
-            raise TypeError(f"a bytes-like object is required, not '{type(buf).__name__}'")
-        PyObject_GetBuffer(buf, &self._c_view, PyBUF_FORMAT | PyBUF_ND | PyBUF_STRIDES)
+        _open_bytes(buf, &self._c_view)
         self._c_has_view = True
-        if self._c_view.itemsize != 1 or (
-            self._c_view.format != NULL and self._c_view.format[0] not in (c"B", c"c")
-        ) or (self._c_view.format != NULL and self._c_view.format[1] != 0):
-            raise BufferError("buffer contents are not compatible with u8")
-        if self._c_view.ndim != 1:
-            raise ValueError("Buffer must be one-dimensional")
-        if not PyBuffer_IsContiguous(&self._c_view, c"C"):
-            raise ValueError("Buffer is not C contiguous")
         self._c_data = <const char *>self._c_view.buf
         self._c_len = self._c_view.len
 
@@ -110,13 +168,14 @@ cdef class Bytes:
         return view
 
     def __getitem__(self, key):
-        cdef Py_ssize_t start, stop, step, index
+        cdef Py_ssize_t start, stop, step, length, index
         if isinstance(key, slice):
-            start, stop, step = key.indices(self._c_len)
+            PySlice_Unpack(key, &start, &stop, &step)
+            length = PySlice_AdjustIndices(self._c_len, &start, &stop, step)
             if step == 1:
-                return self._slice(start, max(0, stop - start))
+                return self._slice(start, length)
             return Bytes(PyBytes_FromStringAndSize(self._c_data, self._c_len)[key])
-        index = key
+        index = PyNumber_AsSsize_t(key, IndexError)
         if index < 0:
             index += self._c_len
         if index < 0 or index >= self._c_len:
@@ -127,35 +186,41 @@ cdef class Bytes:
         return iter(memoryview(self))
 
     def __contains__(self, needle):
-        if not PyObject_CheckBuffer(needle):
-            raise TypeError(f"a bytes-like object is required, not '{type(needle).__name__}'")
-        # bytearray searches any buffer; a needle longer than one byte needs a real search, and bytes has the best one.
-        return bytes(needle) in PyBytes_FromStringAndSize(self._c_data, self._c_len)
+        cdef Py_buffer view
+        cdef const void *found
+        _open_bytes(needle, &view)
+        with nogil:
+            found = memmem(self._c_data, <size_t>self._c_len, view.buf, <size_t>view.len)
+        PyBuffer_Release(&view)
+        return found != NULL
 
     def __eq__(self, other):
         cdef Py_buffer view
         cdef bint same
         if not PyObject_CheckBuffer(other):
-            return False
+            return NotImplemented
         try:
-            PyObject_GetBuffer(other, &view, PyBUF_SIMPLE)
+            PyObject_GetBuffer(other, &view, PyBUF_FULL_RO)
         except BufferError:
-            return False
-        same = view.len == self._c_len and memcmp(view.buf, self._c_data, self._c_len) == 0
-        PyBuffer_Release(&view)
-        return same
-
-    def __ne__(self, other):
-        return not self == other
+            return NotImplemented
+        try:
+            if not _holds_bytes(&view) or view.ndim != 1 or view.len != self._c_len:
+                return False
+            if PyBuffer_IsContiguous(&view, c"C"):
+                return memcmp(view.buf, self._c_data, <size_t>self._c_len) == 0
+        finally:
+            PyBuffer_Release(&view)
+        return self == memoryview(other).tobytes()  # with strides
 
     __hash__ = None
 
     def __add__(self, other):
         cdef Py_buffer view
         cdef Bytes result
-        if not PyObject_CheckBuffer(other):
+        try:
+            _open_bytes(other, &view)
+        except (TypeError, BufferError, ValueError):
             return NotImplemented
-        PyObject_GetBuffer(other, &view, PyBUF_SIMPLE)
         try:
             result = _bytes_of_size(self._c_len + view.len)
             memcpy(<char *>result._c_data, self._c_data, self._c_len)
@@ -200,61 +265,92 @@ cdef class Bytes:
 
     def removeprefix(self, buf, /):
         """The rest after the prefix ``buf``, or this object where it does not start so."""
-        cdef bytes prefix = bytes(memoryview(buf))
-        if len(prefix) and self.to_bytes_head(len(prefix)) == prefix:
-            return self._slice(len(prefix), self._c_len - len(prefix))
-        return self
+        cdef Py_buffer view
+        cdef Py_ssize_t n
+        cdef bint found
+        _open_bytes(buf, &view)
+        n = view.len
+        found = 0 < n <= self._c_len and memcmp(self._c_data, view.buf, <size_t>n) == 0
+        PyBuffer_Release(&view)
+        return self._slice(n, self._c_len - n) if found else self
 
     def removesuffix(self, buf, /):
         """What is before the suffix ``buf``, or this object where it does not end so."""
-        cdef bytes suffix = bytes(memoryview(buf))
-        cdef Py_ssize_t n = len(suffix)
-        if n and n <= self._c_len and memcmp(self._c_data + self._c_len - n, PyBytes_AS_STRING(suffix), n) == 0:
-            return self._slice(0, self._c_len - n)
-        return self
+        cdef Py_buffer view
+        cdef Py_ssize_t n
+        cdef bint found
+        _open_bytes(buf, &view)
+        n = view.len
+        found = 0 < n <= self._c_len and memcmp(self._c_data + self._c_len - n, view.buf, <size_t>n) == 0
+        PyBuffer_Release(&view)
+        return self._slice(0, self._c_len - n) if found else self
 
-    cdef bytes to_bytes_head(self, Py_ssize_t n):
-        return PyBytes_FromStringAndSize(self._c_data, min(n, self._c_len))
+    cdef bint _all_are(self, int nature) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self._c_len):
+            if not _NATURE[<unsigned char>self._c_data[i]] & nature:
+                return False
+        return True
+
+    cdef bint _cased(self, int nature, int other) noexcept nogil:
+        """Whether one byte at least is of ``nature`` and none is of ``other``."""
+        cdef Py_ssize_t i
+        cdef int seen = 0
+        for i in range(self._c_len):
+            seen |= _NATURE[<unsigned char>self._c_data[i]]
+            if seen & other:
+                return False
+        return seen & nature != 0
+
+    cdef Bytes _mapped(self, const unsigned char *table):
+        cdef Py_ssize_t i
+        cdef Bytes result = _bytes_of_size(self._c_len)
+        cdef unsigned char *target = <unsigned char *>result._c_data
+        with nogil:
+            for i in range(self._c_len):
+                target[i] = table[<unsigned char>self._c_data[i]]
+        return result
 
     def isalnum(self):
         """As ``bytes.isalnum``."""
-        return self.to_bytes().isalnum()
+        return self._c_len != 0 and self._all_are(IS_ALNUM)
 
     def isalpha(self):
         """As ``bytes.isalpha``."""
-        return self.to_bytes().isalpha()
+        return self._c_len != 0 and self._all_are(IS_ALPHA)
 
     def isascii(self):
         """As ``bytes.isascii``."""
-        return self.to_bytes().isascii()
+        return self._all_are(IS_ASCII)
 
     def isdigit(self):
         """As ``bytes.isdigit``."""
-        return self.to_bytes().isdigit()
+        return self._c_len != 0 and self._all_are(IS_DIGIT)
 
     def islower(self):
         """As ``bytes.islower``."""
-        return self.to_bytes().islower()
+        return self._cased(IS_LOWER, IS_UPPER)
 
     def isspace(self):
         """As ``bytes.isspace``."""
-        return self.to_bytes().isspace()
+        return self._c_len != 0 and self._all_are(IS_SPACE)
 
     def isupper(self):
         """As ``bytes.isupper``."""
-        return self.to_bytes().isupper()
+        return self._cased(IS_UPPER, IS_LOWER)
 
     def lower(self):
         """As ``bytes.lower``."""
-        return Bytes(self.to_bytes().lower())
+        return self._mapped(_LOWER)
 
     def upper(self):
         """As ``bytes.upper``."""
-        return Bytes(self.to_bytes().upper())
+        return self._mapped(_UPPER)
 
 
-cdef extern from *:
-    Py_ssize_t PY_SSIZE_T_MAX
+# The names by which errors, help() and pickles know them.
+(<PyTypeObject *>Bytes).tp_name = b"obstore.Bytes"
+
 
 cdef object _EMPTY = object()  # what internal factories pass to make an empty Bytes
 cdef list _REPR = []
@@ -317,6 +413,9 @@ cdef class ListItem(dict):
     def copy(self):
         """A shallow copy of the same kind."""
         return ListItem(dict(self.items()))
+
+
+(<PyTypeObject *>ListItem).tp_name = b"obstore.ListItem"
 
 
 class Listing:
@@ -492,19 +591,18 @@ cdef class Queue:
         Returns:
             Whether something may be there.
         """
-        cdef int rc, ms, left
-        cdef bint limited = timeout >= 0
-        left = <int>min(timeout * 1000 + 0.999, 2e9) if limited else 0
+        cdef int rc
+        cdef double left = timeout, end = monotonic() + timeout
         while True:
-            ms = min(50, left) if limited else 50
             with nogil:
-                rc = ob_cq_wait(self._c_cq, ms)
+                # Rounded up: a wait must not end early and be repeated without rest.
+                rc = ob_cq_wait(self._c_cq, 50 if not 0 <= left < 0.05 else <int>(left * 1000 + 0.999))
             _freeze_at_exit()
             PyErr_CheckSignals()
             if rc > 0:
                 return True
-            if rc == 0 and limited:
-                left -= ms
+            if timeout >= 0:
+                left = end - monotonic()  # signals may come at any rate and end the wait each time
                 if left <= 0:
                     return False
 
@@ -523,6 +621,7 @@ cdef list _take(ob_cq *cq):
         next_ = ob_transfer_next_taken(x)
         transfer = <Transfer>ob_transfer_owner(x)
         transfer.events |= ob_transfer_events(x)
+        transfer._c_headed |= transfer.events & (OB_EVENT_HEAD | OB_EVENT_END) != 0
         taken.append(transfer)
         if transfer.events & OB_EVENT_END and not transfer.ended:
             transfer._settle()
@@ -613,6 +712,7 @@ cdef class Transfer:
     cdef public int events
     cdef readonly bint ended
     cdef readonly int sink
+    cdef bint _c_headed  # HEAD or END was taken: only then does the loop write no more headers
     cdef uint32_t _c_generation
 
     def __cinit__(self):
@@ -653,23 +753,27 @@ cdef class Transfer:
 
     @property
     def status(self):
-        """HTTP status of the final response; 0 before its headers."""
-        return ob_transfer_status(self._c_xfer)
+        """HTTP status of the final response; 0 before its HEAD, or END, was taken."""
+        return ob_transfer_status(self._c_xfer) if self._c_headed else 0
 
     def header(self, str name not None):
-        """Value of the last header of that name (any case), or ``None``."""
+        """Value of the last header of that name (any case), or ``None``; as early as ``status``."""
         cdef Py_ssize_t name_len
         cdef size_t value_len = 0
         cdef const char *name_text = PyUnicode_AsUTF8AndSize(name, &name_len)
-        cdef const char *value = ob_transfer_header(self._c_xfer, name_text, <size_t>name_len, &value_len)
+        cdef const char *value = NULL
+        if self._c_headed:
+            value = ob_transfer_header(self._c_xfer, name_text, <size_t>name_len, &value_len)
         return None if value == NULL else _header_text(value, <Py_ssize_t>value_len)
 
     def headers(self):
-        """All headers of the final response in order, names in lower case."""
+        """All headers of the final response in order, names in lower case; as early as ``status``."""
         cdef const char *name
         cdef const char *value
         cdef size_t name_len, value_len, i
         cdef list result = []
+        if not self._c_headed:
+            return result
         for i in range(ob_transfer_header_count(self._c_xfer)):
             ob_transfer_header_at(self._c_xfer, i, &name, &name_len, &value, &value_len)
             result.append((
@@ -871,11 +975,13 @@ def submit(
         slice_: ``(start, length)`` to cut out of a 200 answer.
 
     Raises:
-        ValueError: a header, the method or the URL holds a control character; ``into`` is not writable.
+        ValueError: a header, the method or the URL holds a control character; no such sink.
+        BufferError: ``into`` is not writable, or a buffer is not contiguous.
         MemoryError: out of memory.
         RuntimeError: the interpreter is shutting down.
     """
     _freeze_at_exit()
+    _reap_orphans()
     cdef Transfer transfer = Transfer.__new__(Transfer)
     cdef Py_ssize_t n, i, total_views
     cdef Py_ssize_t name_len, value_len, text_len
@@ -925,6 +1031,8 @@ def submit(
             transfer._c_n_views = n + 1
             ob_transfer_sink_into(x, transfer._c_views[n].buf, <size_t>transfer._c_views[n].len)
 
+    if not SINK_COLLECT <= sink <= SINK_DISCARD:
+        raise ValueError(f"no such sink: {sink}")
     if sink == SINK_STREAM:
         ob_transfer_sink_stream(x, 0)
     elif sink == SINK_COLLECT:
