@@ -1,0 +1,293 @@
+"""What the scorecard measures: one row of a table per `Scenario`, in the order of the report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from benchmarks.server import BUCKET, KEYS, SIZES
+
+RUST = "rust"
+LISTED_BYTES = sum(number * 37 + 1 for number in range(KEYS))
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure to reach: ours, divided by that of ``against`` in the same round, or as it is.
+
+    Attributes:
+        metric: ``rate`` (operations a second), ``mb_s``, ``cpu_us`` (per operation), ``wall_ms`` (per operation), ``peak_rss_mb``,
+            ``added_rss_mb`` (above what the process had before its first request), ``errors``, ``libcurl_loaded``.
+        relation: ``>=`` or ``<=``.
+        value: what to reach.
+        against: a peer; without one the figure itself counts.
+    """
+
+    metric: str
+    relation: Literal[">=", "<="]
+    value: float
+    against: str = ""
+
+    def met(self, figure: float) -> bool:
+        return figure >= self.value if self.relation == ">=" else figure <= self.value
+
+    def __str__(self) -> str:
+        if self.against:
+            return f"{self.metric} {self.relation} {self.value:g} x {self.against}"
+        return f"{self.metric} {self.relation} {self.value:g}"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One row.
+
+    Attributes:
+        name: for ``--only`` and the JSON.
+        title: for the table.
+        op: the method of `workers.harness.Peer`, without the ``a`` of the asynchronous one.
+        face: ``async`` or ``sync``; ``import`` for the row without requests.
+        key: the object.
+        concurrency: requests in flight: tasks, or threads.
+        server: ``plain``, ``tls``, ``sink`` (takes uploads) or ``delay`` (answers 30 ms late).
+        seconds: how long each measurement runs, after a fifth of it as warm-up.
+        count: operations per thread, or bursts, instead of ``seconds``.
+        burst: all requests start at once, ``concurrency`` of them, and errors are counted.
+        busy: beside a Python thread that computes.
+        nofile: soft RLIMIT_NOFILE of the client; 0 leaves it.
+        limits: programs that show what the machine can do.
+        without: libraries left out, as they would take minutes or say nothing.
+        unit: the metric that the plot shows.
+    """
+
+    name: str
+    title: str
+    op: str
+    face: Literal["async", "sync", "import"]
+    key: str = "k1"
+    concurrency: int = 1
+    server: str = "plain"
+    seconds: float = 2.0
+    count: int = 0
+    burst: bool = False
+    busy: bool = False
+    nofile: int = 0
+    loop: Literal["asyncio", "uvloop"] = "asyncio"
+    size: int = 0
+    limits: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    goals: tuple[Goal, ...] = ()
+    unit: str = "rate"
+
+    def bytes(self) -> int:
+        """Of one operation's payload."""
+        return self.size or SIZES.get(self.key, 0)
+
+    def job(self) -> dict[str, Any]:
+        """What a worker is told, but for what the servers and the machine decide."""
+        told = {name: value for name, value in asdict(self).items() if name not in ("goals", "limits", "without", "title")}
+        size = self.bytes()
+        expect: int | None = size
+        if self.op == "get_range":
+            expect = size // 2
+        elif self.op.startswith("put"):
+            expect = None
+        elif self.op.startswith("list"):
+            expect = LISTED_BYTES
+        return {**told, "bucket": BUCKET, "size": size, "start": size // 4, "length": size // 2, "expect": expect}
+
+
+def _figures(rate: float = 0, cpu: float = 0) -> tuple[Goal, ...]:
+    goals = (Goal("rate", ">=", rate, RUST),) if rate else ()
+    return (*goals, Goal("cpu_us", "<=", cpu, RUST)) if cpu else goals
+
+
+MANY = ("s3fs", "boto3", "pyarrow", "opendal")
+THREADED = ("boto3", "pyarrow")
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario("get_async_1", "async GET 1 KiB, 1 in flight", "get", "async", limits=("libcurl", "wrk"), without=THREADED),
+    Scenario(
+        "get_async_64",
+        "async GET 1 KiB, 64 in flight",
+        "get",
+        "async",
+        concurrency=64,
+        limits=("libcurl", "wrk"),
+        goals=(*_figures(rate=5, cpu=0.2), Goal("rate", ">=", 50, "s3fs"), Goal("rate", ">=", 0.6, "libcurl")),
+    ),
+    Scenario(
+        "get_async_1000",
+        "async GET 1 KiB, 1,000 in flight",
+        "get",
+        "async",
+        concurrency=1000,
+        limits=("libcurl", "wrk"),
+        without=THREADED,
+    ),
+    Scenario(
+        "get_async_64_uvloop",
+        "the same at 64, uvloop",
+        "get",
+        "async",
+        concurrency=64,
+        loop="uvloop",
+        without=("s3fs", *THREADED),
+    ),
+    Scenario(
+        "get_async_64_tls",
+        "the same at 64, TLS",
+        "get",
+        "async",
+        concurrency=64,
+        server="tls",
+        limits=("libcurl", "wrk"),
+    ),
+    Scenario("get_async_64_busy", "the same at 64, beside a busy Python thread", "get", "async", concurrency=64, busy=True),
+    Scenario(
+        "get_async_64_delay",
+        "the same at 64, 30 ms away",
+        "get",
+        "async",
+        concurrency=64,
+        server="delay",
+        limits=("libcurl",),
+    ),
+    Scenario(
+        "get_async_1000_delay",
+        "async GET 1 KiB, 1,000 in flight, 30 ms away",
+        "get",
+        "async",
+        concurrency=1000,
+        server="delay",
+        limits=("libcurl", "wrk"),
+        without=THREADED,
+    ),
+    Scenario(
+        "get_range_async_64",
+        "async get_range 512 B, 64 in flight",
+        "get_range",
+        "async",
+        concurrency=64,
+        goals=_figures(rate=4, cpu=0.25),
+    ),
+    Scenario("get_sync_1", "sync GET 1 KiB, one thread", "get", "sync", goals=_figures(rate=2)),
+    Scenario("get_sync_32", "sync GET 1 KiB, 32 threads", "get", "sync", concurrency=32, goals=_figures(rate=3)),
+    Scenario(
+        "put_async_64",
+        "async PUT 1 KiB, 64 in flight",
+        "put",
+        "async",
+        concurrency=64,
+        server="sink",
+        goals=_figures(rate=3),
+    ),
+    Scenario(
+        "get_1mib_16",
+        "async GET 1 MiB, 16 in flight",
+        "get",
+        "async",
+        key="m1",
+        concurrency=16,
+        limits=("libcurl",),
+        goals=_figures(rate=1.5),
+        unit="mb_s",
+    ),
+    Scenario(
+        "get_1mib_16_tls",
+        "async GET 1 MiB, 16 in flight, TLS",
+        "get",
+        "async",
+        key="m1",
+        concurrency=16,
+        server="tls",
+        limits=("libcurl",),
+        unit="mb_s",
+    ),
+    Scenario(
+        "get_8mib_busy",
+        "async GET 8 MiB, 4 in flight, beside a busy Python thread",
+        "get",
+        "async",
+        key="m8",
+        concurrency=4,
+        busy=True,
+        unit="mb_s",
+    ),
+    Scenario(
+        "get_1gib_bytes",
+        "sync GET 1 GiB into memory",
+        "get",
+        "sync",
+        key="g1",
+        count=1,
+        goals=(Goal("rate", ">=", 3, RUST), Goal("peak_rss_mb", "<=", 1.05 * SIZES["g1"] / MB + 60)),
+        unit="mb_s",
+    ),
+    Scenario(
+        "get_1gib_stream",
+        "sync GET 1 GiB, streamed",
+        "stream",
+        "sync",
+        key="g1",
+        count=1,
+        limits=("curl", "libcurl"),
+        goals=(Goal("rate", ">=", 1, RUST), Goal("rate", ">=", 1, "curl")),
+        unit="mb_s",
+    ),
+    Scenario(
+        "put_256mib",
+        "multipart PUT 256 MiB, 5 MiB parts, 12 at a time",
+        "put_large",
+        "sync",
+        key="large",
+        size=256 << 20,
+        server="sink",
+        count=1,
+        unit="mb_s",
+    ),
+    Scenario(
+        "list_dicts",
+        "list 100,000 keys",
+        "list_objects",
+        "sync",
+        key="",
+        count=1,
+        goals=_figures(rate=3),
+    ),
+    Scenario("list_arrow", "list 100,000 keys as Arrow", "list_arrow", "sync", key="", count=1, without=MANY),
+    Scenario(
+        "inflight_10000_nofile256",
+        "10,000 GETs at once, 30 ms away, RLIMIT_NOFILE 256",
+        "get",
+        "async",
+        concurrency=10_000,
+        server="delay",
+        count=1,
+        burst=True,
+        nofile=256,
+        without=("s3fs", *THREADED),
+        goals=(Goal("errors", "<=", 0),),
+    ),
+    Scenario(
+        "inflight_10000",
+        "10,000 GETs at once, 30 ms away, as many files as allowed",
+        "get",
+        "async",
+        concurrency=10_000,
+        server="delay",
+        count=1,
+        burst=True,
+        without=("s3fs", *THREADED),
+        goals=(Goal("errors", "<=", 0), Goal("peak_rss_mb", "<=", 0.5, RUST), Goal("rate", ">=", 1, RUST)),
+    ),
+    Scenario(
+        "import",
+        "import in a fresh interpreter",
+        "import",
+        "import",
+        key="",
+        goals=(Goal("wall_ms", "<=", 1, RUST), Goal("libcurl_loaded", "<=", 0)),
+        unit="wall_ms",
+    ),
+)

@@ -1,0 +1,228 @@
+"""The servers that the scorecard measures against, on the loopback, on cores of their own.
+
+nginx serves objects (plain and over TLS) and pages of listings from memory; ``c/sink.c`` takes uploads, and answers late
+where a distant server is wanted. Both cost the machine far less for a request than any client does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+HERE = Path(__file__).resolve().parent
+BUCKET = "bench"
+KEYS = 100_000
+PAGE_KEYS = 1000
+DELAY_MS = 30
+SIZES = {"k1": 1 << 10, "m1": 1 << 20, "m8": 8 << 20, "g1": 1 << 30}
+
+
+class MissingToolError(Exception):
+    """A program that the benchmarks need is not installed; the text says how to get it."""
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where things are: `endpoints` by name (plain, tls, sink, delay), `sizes` and `sha256` by object, the CA file."""
+
+    endpoints: dict[str, str]
+    sizes: dict[str, int]
+    sha256: dict[str, str]
+    ca_file: str
+    pids: tuple[int, ...]
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """Cores for the servers (one) and for the clients (the others); the same one where there is only one."""
+    every = sorted(os.sched_getaffinity(0))
+    return {every[0]}, set(every[1:]) or {every[0]}
+
+
+def need(program: str, package: str) -> str:
+    """The path of a program.
+
+    Raises:
+        MissingToolError: it is not installed.
+    """
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+    if path is None:
+        raise MissingToolError(f"{program} is needed; on Debian and Ubuntu: apt-get install {package}")
+    return path
+
+
+def compile_c(name: str, into: Path) -> Path:
+    """Builds ``c/<name>.c``, if the binary is older than it."""
+    source, binary = HERE / "c" / f"{name}.c", into / name
+    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+        into.mkdir(parents=True, exist_ok=True)
+        compiler = os.environ.get("CC") or need("cc", "gcc libc6-dev")
+        subprocess.run([compiler, "-O2", "-g", "-o", str(binary), str(source), "-ldl"], check=True)
+    return binary
+
+
+@contextlib.contextmanager
+def serve(cache: Path) -> Iterator[Servers]:
+    """Runs the servers while the context lasts; what they serve is in memory and goes with them.
+
+    Raises:
+        MissingToolError: nginx, openssl or a C compiler is missing.
+        RuntimeError: a server did not come up.
+    """
+    nginx, openssl = need("nginx", "nginx-light"), need("openssl", "openssl")
+    sink = compile_c("sink", cache / "bin")
+    shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="obstore-bench-", dir=shm) as root, contextlib.ExitStack() as running:
+        top = Path(root)
+        top.chmod(0o755)
+        sha256 = _write_objects(top / "www" / BUCKET)
+        _write_pages(top / "pages")
+        ca_file = _write_certificate(openssl, top)
+        plain, tls, up, late = _free_ports(4)
+        (top / "nginx.conf").write_text(_nginx_conf(top, plain, tls))
+        commands: list[list[str]] = [
+            [nginx, "-p", root, "-e", str(top / "error.log"), "-c", str(top / "nginx.conf")],
+            [str(sink), str(up), "0"],
+            [str(sink), str(late), str(DELAY_MS)],
+        ]
+        pids = [running.enter_context(_running(command, top / "server.log")) for command in commands]
+        for port in (plain, tls, up, late):
+            _wait(port, top)
+        yield Servers(
+            endpoints={
+                "plain": f"http://127.0.0.1:{plain}",
+                "tls": f"https://127.0.0.1:{tls}",
+                "sink": f"http://127.0.0.1:{up}",
+                "delay": f"http://127.0.0.1:{late}",
+            },
+            sizes=dict(SIZES),
+            sha256=sha256,
+            ca_file=str(ca_file),
+            pids=tuple(pids),
+        )
+
+
+@contextlib.contextmanager
+def _running(command: list[str], log: Path) -> Iterator[int]:
+    core, _ = cores()
+
+    def in_child() -> None:
+        os.sched_setaffinity(0, core)
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, preexec_fn=in_child)
+    try:
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(port: int, top: Path) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    logs = "".join(p.read_text(errors="replace") for p in (top / "server.log", top / "error.log") if p.exists())
+    raise RuntimeError(f"no server on port {port}\n{logs}")
+
+
+def _free_ports(n: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _write_objects(where: Path) -> dict[str, str]:
+    """Objects of random bytes; the large one repeats a random MiB, so that it is real memory and quickly made."""
+    where.mkdir(parents=True)
+    block = random.Random(1).randbytes(1 << 20)
+    digests: dict[str, str] = {}
+    for name, size in SIZES.items():
+        pieces = [block[: min(len(block), size - at)] for at in range(0, size, len(block))]
+        with (where / name).open("wb") as file:
+            file.writelines(pieces)
+        if size <= 8 << 20:  # clients keep one body for the comparison: not the large one
+            digests[name] = hashlib.sha256(b"".join(pieces)).hexdigest()
+    return digests
+
+
+def _write_pages(where: Path) -> None:
+    """The answers to ListObjectsV2, one file per page, named after the continuation token that asks for it."""
+    where.mkdir()
+    pages = KEYS // PAGE_KEYS
+    for page in range(pages):
+        more = page + 1 < pages
+        token = f"<NextContinuationToken>p{page + 1:04d}</NextContinuationToken>" if more else ""
+        contents = "".join(
+            f"<Contents><Key>{escape(f'data/year=2026/part-{number:08d}.parquet')}</Key>"
+            f"<LastModified>2026-01-01T00:00:{number % 60:02d}.000Z</LastModified>"
+            f"<ETag>&quot;{number:032x}&quot;</ETag><Size>{number * 37 + 1}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+            for number in range(page * PAGE_KEYS, (page + 1) * PAGE_KEYS)
+        )
+        (where / f"p{page:04d}.xml").write_text(
+            '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<Name>{BUCKET}</Name><Prefix></Prefix>{token}<KeyCount>{PAGE_KEYS}</KeyCount><MaxKeys>{PAGE_KEYS}</MaxKeys>"
+            f"<IsTruncated>{str(more).lower()}</IsTruncated>{contents}</ListBucketResult>"
+        )
+
+
+def _write_certificate(openssl: str, top: Path) -> Path:
+    """A self-signed P-256 certificate for 127.0.0.1, which is its own CA."""
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(top / "key.pem")]
+    out = [*key, "-x509", "-days", "30", "-out", str(top / "cert.pem")]
+    subprocess.run([openssl, "req", *out, *subject], check=True, capture_output=True)
+    return top / "cert.pem"
+
+
+def _nginx_conf(top: Path, plain: int, tls: int) -> str:
+    temp = "".join(f"  {kind}_temp_path {top}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    user = "user root;" if os.geteuid() == 0 else ""
+    return f"""
+{user} daemon off; master_process off; pid {top}/nginx.pid;
+events {{ worker_connections 16384; multi_accept on; }}
+http {{
+{temp}
+  access_log off; server_tokens off; etag on; default_type application/octet-stream;
+  sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 100000000; keepalive_timeout 300s;
+  open_file_cache max=1000 inactive=300s; open_file_cache_valid 300s;
+  map $arg_continuation_token $page {{ default $arg_continuation_token; '' p0000; }}
+  server {{
+    listen 127.0.0.1:{plain} backlog=4096;
+    listen 127.0.0.1:{tls} ssl backlog=4096;
+    ssl_certificate {top}/cert.pem; ssl_certificate_key {top}/key.pem; ssl_session_cache shared:tls:10m;
+    root {top}/www;
+    location ~ ^/{BUCKET}/?$ {{ types {{ }} default_type application/xml; root {top}/pages; try_files /$page.xml =404; }}
+    location / {{ }}
+  }}
+}}
+"""
+
+
+def describe(servers: Servers) -> dict[str, Any]:
+    """What served, for the record."""
+    version = subprocess.run([need("nginx", "nginx-light"), "-v"], capture_output=True, text=True, check=True).stderr
+    return {"nginx": version.strip().rpartition("/")[2], "core": sorted(cores()[0]), "endpoints": sorted(servers.endpoints)}

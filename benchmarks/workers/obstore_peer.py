@@ -1,0 +1,72 @@
+"""obstore: this library and the published Rust one, whose API they share. The same lines measure both."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import obstore
+from harness import CHUNK_BYTES, CREDENTIALS, PART_BYTES, PART_CONCURRENCY, Peer, main
+from obstore.store import S3Store
+
+
+class Obstore(Peer):
+    modules: ClassVar[tuple[str, ...]] = ("obstore",)
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        super().__init__(job)
+        options: dict[str, Any] = {"allow_invalid_certificates": True} if self.tls else {"allow_http": True}
+        options["timeout"] = "120s"
+        self.store = S3Store(
+            self.bucket,
+            endpoint=self.endpoint,
+            virtual_hosted_style_request=False,
+            client_options=options,
+            **CREDENTIALS,
+        )
+
+    def version(self) -> str:
+        return str(obstore.__version__)
+
+    def get(self, key: str) -> int:
+        body = obstore.get(self.store, key).bytes()
+        if self.job["verify"]:
+            self.last = body
+        return len(body)
+
+    def get_range(self, key: str, start: int, length: int) -> int:
+        return len(obstore.get_range(self.store, key, start=start, length=length))
+
+    def put(self, key: str, data: bytes) -> None:
+        obstore.put(self.store, key, data)
+
+    def put_large(self, key: str, data: memoryview) -> None:
+        obstore.put(self.store, key, data, chunk_size=PART_BYTES, max_concurrency=PART_CONCURRENCY, use_multipart=True)
+
+    def stream(self, key: str) -> int:
+        return sum(len(chunk) for chunk in obstore.get(self.store, key).stream(min_chunk_size=CHUNK_BYTES))
+
+    def list_objects(self) -> int:
+        return sum(item["size"] for page in obstore.list(self.store, chunk_size=1000) for item in page)
+
+    def list_arrow(self) -> int:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        pages = obstore.list(self.store, chunk_size=1000, return_arrow=True)
+        return int(sum(pc.sum(pa.record_batch(page)["size"]).as_py() for page in pages))
+
+    async def aget(self, key: str) -> int:
+        body = await (await obstore.get_async(self.store, key)).bytes_async()
+        if self.job["verify"]:
+            self.last = body
+        return len(body)
+
+    async def aget_range(self, key: str, start: int, length: int) -> int:
+        return len(await obstore.get_range_async(self.store, key, start=start, length=length))
+
+    async def aput(self, key: str, data: bytes) -> None:
+        await obstore.put_async(self.store, key, data)
+
+
+if __name__ == "__main__":
+    main(Obstore)
