@@ -190,12 +190,20 @@ def _write_pages(where: Path) -> None:
 
 
 def _write_certificate(openssl: str, top: Path) -> Path:
-    """A self-signed P-256 certificate for 127.0.0.1, which is its own CA."""
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(top / "key.pem")]
-    out = [*key, "-x509", "-days", "30", "-out", str(top / "cert.pem")]
-    subprocess.run([openssl, "req", *out, *subject], check=True, capture_output=True)
-    return top / "cert.pem"
+    """A CA of one day and a certificate of it for 127.0.0.1, both P-256. (rustls takes no CA for a server.)"""
+
+    def run(*arguments: str) -> None:
+        subprocess.run([openssl, *arguments], check=True, capture_output=True, cwd=top)
+
+    def key_of(name: str) -> list[str]:
+        return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
+
+    (top / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n")
+    run("req", *key_of("ca"), "-x509", "-days", "1", "-subj", "/CN=scorecard CA", "-out", "ca.pem")
+    run("req", *key_of("server"), "-subj", "/CN=127.0.0.1", "-out", "server.csr")
+    signer = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
+    run("x509", "-req", "-in", "server.csr", *signer, "-days", "1", "-extfile", "san", "-out", "server.pem")
+    return top / "ca.pem"
 
 
 def _nginx_conf(top: Path, plain: int, tls: int) -> str:
@@ -213,7 +221,7 @@ http {{
   server {{
     listen 127.0.0.1:{plain} backlog=4096;
     listen 127.0.0.1:{tls} ssl backlog=4096;
-    ssl_certificate {top}/cert.pem; ssl_certificate_key {top}/key.pem; ssl_session_cache shared:tls:10m;
+    ssl_certificate {top}/server.pem; ssl_certificate_key {top}/server.key; ssl_session_cache shared:tls:10m;
     root {top}/www;
     location ~ ^/{BUCKET}/?$ {{ types {{ }} default_type application/xml; root {top}/pages; try_files /$page.xml =404; }}
     location / {{ }}

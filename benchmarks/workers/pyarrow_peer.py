@@ -24,6 +24,8 @@ class PyArrow(Peer):
             endpoint_override=host,
             force_virtual_addressing=False,
             tls_ca_file_path=job["ca_file"] if self.tls else None,
+            allow_delayed_open=True,  # a small object is one request, not a multipart upload
+            background_writes=job["op"] != "put",  # which would only change threads
         )
 
     def get(self, key: str) -> int:
