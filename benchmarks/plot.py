@@ -79,7 +79,9 @@ def draw(record: dict[str, Any], metric: str) -> str:
     height = max(columns) + 10
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}">'
-        f'<style>{style}</style><rect width="100%" height="100%" fill="#fff"/>\n{head}\n' + "\n".join(body) + "\n</svg>\n"
+        f'<style>{style}</style><rect width="100%" height="100%" fill="#fff"/>\n{head}\n'
+        + "\n".join(body)
+        + "\n</svg>\n"
     )
 
 

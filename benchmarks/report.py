@@ -59,10 +59,13 @@ def render(record: dict[str, Any], scenarios: Sequence[Scenario]) -> str:
     """The report, in Markdown."""
     about, versions = record["machine"], record["versions"]
     others = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "python")
-    lines = [
+    setting = (
         f"{record['date'][:10]}, commit {record['commit']}, {about['cpu']}, {about['cores']} cores (servers on one, clients on "
         f"the others), Linux {about['kernel']}, CPython {versions['python']}, nginx {record['servers']['nginx']}; {others}. "
-        f"Medians of {record['rounds']} rounds; load before: {record['load_before']}.",
+        f"Medians of {record['rounds']} rounds; load before: {record['load_before']}."
+    )
+    lines = [
+        setting,
         "",
         "| figure | to reach | this run | spread |   |",
         "|---|---|--:|--:|---|",
@@ -83,7 +86,9 @@ def _cells(runs: list[dict[str, Any]]) -> str:
     good = [each for each in runs if "rate" in each]
     if not good:
         last = runs[-1] if runs else {}
-        return "not supported" + " | " * 8 if last.get("unsupported") else f"failed: {last.get('failed', '?')}" + " | " * 8
+        return (
+            "not supported" + " | " * 8 if last.get("unsupported") else f"failed: {last.get('failed', '?')}" + " | " * 8
+        )
 
     def middle(metric: str) -> float | None:
         values = [each[metric] for each in good if metric in each]

@@ -85,7 +85,9 @@ class Scenario:
 
     def job(self) -> dict[str, Any]:
         """What a worker is told, but for what the servers and the machine decide."""
-        told = {name: value for name, value in asdict(self).items() if name not in ("goals", "limits", "without", "title")}
+        told = {
+            name: value for name, value in asdict(self).items() if name not in ("goals", "limits", "without", "title")
+        }
         size = self.bytes()
         expect: int | None = size
         if self.op == "get_range":
@@ -106,7 +108,9 @@ MANY = ("s3fs", "boto3", "pyarrow", "opendal")
 THREADED = ("boto3", "pyarrow")
 
 SCENARIOS: tuple[Scenario, ...] = (
-    Scenario("get_async_1", "async GET 1 KiB, 1 in flight", "get", "async", limits=("libcurl", "wrk"), without=THREADED),
+    Scenario(
+        "get_async_1", "async GET 1 KiB, 1 in flight", "get", "async", limits=("libcurl", "wrk"), without=THREADED
+    ),
     Scenario(
         "get_async_64",
         "async GET 1 KiB, 64 in flight",
@@ -143,7 +147,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         server="tls",
         limits=("libcurl", "wrk"),
     ),
-    Scenario("get_async_64_busy", "async GET 1 KiB, 64 in flight, beside a busy Python thread", "get", "async", concurrency=64, busy=True),
+    Scenario(
+        "get_async_64_busy",
+        "async GET 1 KiB, 64 in flight, beside a busy Python thread",
+        "get",
+        "async",
+        concurrency=64,
+        busy=True,
+    ),
     Scenario(
         "get_async_64_delay",
         "async GET 1 KiB, 64 in flight, 30 ms away",

@@ -125,7 +125,7 @@ def _running(command: list[str], log: Path) -> Iterator[int]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     with log.open("ab") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, preexec_fn=in_child)
+        process = subprocess.Popen(command, stdout=out, stderr=out, preexec_fn=in_child)  # noqa: PLW1509 - no threads here
     try:
         yield process.pid
     finally:
@@ -207,9 +207,11 @@ def _write_certificate(openssl: str, top: Path) -> Path:
 
 
 def _nginx_conf(top: Path, plain: int, tls: int) -> str:
-    temp = "".join(f"  {kind}_temp_path {top}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    temp = "".join(
+        f"  {kind}_temp_path {top}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     user = "user root;" if os.geteuid() == 0 else ""
-    return f"""
+    return rf"""
 {user} daemon off; master_process off; pid {top}/nginx.pid;
 events {{ worker_connections 16384; multi_accept on; }}
 http {{
@@ -217,7 +219,7 @@ http {{
   access_log off; server_tokens off; etag on; default_type application/octet-stream;
   sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 100000000; keepalive_timeout 300s;
   open_file_cache max=1000 inactive=300s; open_file_cache_valid 300s;
-  map $arg_continuation_token $page {{ default $arg_continuation_token; '' p0000; }}
+  map $args $page {{ default p0000; "~(?:^|&)continuation-token=(?<token>p\d+)" $token; }}
   server {{
     listen 127.0.0.1:{plain} backlog=4096;
     listen 127.0.0.1:{tls} ssl backlog=4096;
@@ -233,4 +235,8 @@ http {{
 def describe(servers: Servers) -> dict[str, Any]:
     """What served, for the record."""
     version = subprocess.run([need("nginx", "nginx-light"), "-v"], capture_output=True, text=True, check=True).stderr
-    return {"nginx": version.strip().rpartition("/")[2], "core": sorted(cores()[0]), "endpoints": sorted(servers.endpoints)}
+    return {
+        "nginx": version.strip().rpartition("/")[2],
+        "core": sorted(cores()[0]),
+        "endpoints": sorted(servers.endpoints),
+    }

@@ -47,7 +47,7 @@ class S3fs(Peer):
         self.fs.pipe_file(f"{self.bucket}/{key}", data)
 
     def put_large(self, key: str, data: memoryview) -> None:
-        self.fs.pipe_file(f"{self.bucket}/{key}", data, chunksize=PART_BYTES, max_concurrency=PART_CONCURRENCY)
+        self.fs.pipe_file(f"{self.bucket}/{key}", bytes(data), chunksize=PART_BYTES, max_concurrency=PART_CONCURRENCY)
 
     def stream(self, key: str) -> int:
         total = 0
