@@ -32,7 +32,9 @@ BROKEN_HTTP = {
     "two lengths": Reply(200, [*OK.items(), ("content-length", "4"), ("content-length", "2")], b"data", cut_after=4),
     "length too long": Reply(200, OK, b"data", content_length=10, cut_after=4),
     "huge length": Reply(200, {**OK, "content-length": "9" * 30}, b"data", cut_after=4),
-    "broken chunk": Reply(raw=b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\ndata\r\n0\r\n\r\n", cut_after=0),
+    "broken chunk": Reply(
+        raw=b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\ndata\r\n0\r\n\r\n", cut_after=0
+    ),
     "chunks that end early": Reply(200, OK, b"data", chunked=True, cut_after=4),
 }
 
@@ -43,7 +45,7 @@ def test_broken_http_is_a_typed_error(scripted: ScriptedServer, face: Face, name
     store = S3Store(**store_config(scripted.url, retry_config=QUICK))
     for act in (
         lambda: face.body(face.get(store, "k")),
-        lambda: face.get_range(store, "k", start=0, end=4),
+        lambda: face.get_range(store, "k", start=0, end=10),
         lambda: face.items(face.list(store)),
     ):
         with pytest.raises(obs.BaseError) as caught:
@@ -57,7 +59,6 @@ def test_broken_http_is_a_typed_error(scripted: ScriptedServer, face: Face, name
 WRONG_RANGES = {
     "no content-range": Reply(206, OK, b"0123"),
     "unreadable content-range": Reply(206, {**OK, "content-range": "bytes from 0 to 3"}, b"0123"),
-    "unknown total": Reply(206, {**OK, "content-range": "bytes 0-3/*"}, b"0123"),
     "another range": Reply(206, {**OK, "content-range": "bytes 1-4/10"}, b"1234"),
     "less than there is": Reply(206, {**OK, "content-range": "bytes 0-2/10"}, b"012"),
     "more than asked for": Reply(206, {**OK, "content-range": "bytes 0-9/10"}, b"0123456789"),
@@ -83,6 +84,29 @@ def test_wrong_range_is_a_typed_error(scripted: ScriptedServer, face: Face, name
             act()
 
 
+def test_range_of_an_object_of_unknown_size(scripted: ScriptedServer, face: Face):
+    scripted.handler = lambda request: Reply(206, {**OK, "content-range": "bytes 0-3/*"}, b"0123")
+    store = S3Store(**store_config(scripted.url, retry_config=QUICK))
+    assert face.get_range(store, "k", start=0, end=4) == b"0123"
+    with pytest.raises(obs.GenericError, match=r"(?i)content.range"):
+        face.get(store, "k", options={"range": (0, 4)})  # its meta would have no size
+
+
+def test_range_answered_as_200_with_content_range(scripted: ScriptedServer, face: Face):
+    # What rclone does: the body is the range all the same, and must not be cut a second time.
+    data = bytes(range(100))
+    scripted.handler = lambda request: Reply(200, {**OK, "content-range": "bytes 10-49/100"}, data[10:50])
+    store = S3Store(**store_config(scripted.url, retry_config=QUICK))
+    buffer = bytearray(40)
+    for act in (
+        lambda: bytes(face.get_range(store, "k", start=10, end=50)),
+        lambda: bytes(buffer[: face.get_range(store, "k", start=10, end=50, into=buffer)]),
+        lambda: face.body(face.get(store, "k", options={"range": (10, 50)})),
+        lambda: b"".join(face.chunks(face.get(store, "k", options={"range": (10, 50)}), 7)),
+    ):
+        assert act() == data[10:50]
+
+
 def test_partial_answer_to_a_whole_request_is_a_typed_error(scripted: ScriptedServer, face: Face):
     scripted.handler = lambda request: Reply(206, {**OK, "content-range": "bytes 0-3/10"}, b"0123")
     store = S3Store(**store_config(scripted.url, retry_config=QUICK))
@@ -104,10 +128,6 @@ LISTS = {
         b"<ListBucketResult><Contents><Key>a</Key><Size>1</Size>"
         b"<LastModified>yesterday</LastModified></Contents></ListBucketResult>"
     ),
-    "invalid utf-8": (
-        b"<ListBucketResult><Contents><Key>\xff\xfe</Key><Size>1</Size>"
-        b"<LastModified>2024-01-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>"
-    ),
     "entity of its own": (
         b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa">]><ListBucketResult><Contents><Key>&a;</Key>'
         b"<Size>1</Size></Contents></ListBucketResult>"
@@ -124,15 +144,18 @@ def test_unreadable_listing_is_a_typed_error(scripted: ScriptedServer, face: Fac
             act()
 
 
-def test_listing_that_never_ends_is_a_typed_error(scripted: ScriptedServer):
+def test_listing_that_never_ends_is_a_typed_error(scripted: ScriptedServer, face: Face):
     page = (
         b"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>same</NextContinuationToken>"
         b"</ListBucketResult>"
     )
-    scripted.handler = lambda request: Reply(200, {"content-type": "application/xml"}, page)
+    scripted.push(*[Reply(200, {"content-type": "application/xml"}, page)] * 20)
     store = S3Store(**store_config(scripted.url, retry_config=QUICK))
-    with pytest.raises(obs.GenericError):
-        list(obs.list(store))
+    for act in (lambda: face.items(face.list(store)), lambda: face.list_with_delimiter(store)):
+        before = len(scripted.requests)
+        with pytest.raises(obs.GenericError):
+            act()
+        assert len(scripted.requests) - before == 2, "the second page repeats the first one's token"
 
 
 @pytest.mark.parametrize(
@@ -154,22 +177,23 @@ def test_put_without_e_tag_is_a_typed_error(scripted: ScriptedServer, face: Face
 
 
 def test_delete_answered_with_nonsense_is_a_typed_error(scripted: ScriptedServer, face: Face):
-    for body in (b"", b"no xml", b"<DeleteResult/>", b"<DeleteResult><Deleted><Key>other</Key></Deleted></DeleteResult>"):
+    for body in (
+        b"",
+        b"no xml",
+        b"<DeleteResult/>",
+        b"<DeleteResult><Deleted><Key>other</Key></Deleted></DeleteResult>",
+    ):
         scripted.push(*[Reply(200, {"content-type": "application/xml"}, body)] * 2)
         store = S3Store(**store_config(scripted.url, retry_config=QUICK))
         with pytest.raises(obs.BaseError):
             face.delete(store, ["k"])
 
 
-def test_bytes_beyond_the_announced_length_do_not_reach_the_next_answer(scripted: ScriptedServer, face: Face):
-    scripted.push(
-        Reply(200, OK, b"data", tail=b"HTTP/1.1 200 OK\r\netag: \"2\"\r\ncontent-length: 5\r\n\r\nwrong"),
-        Reply(200, OK, b"right"),
-        Reply(200, OK, b"right"),
-    )
+def test_bytes_beyond_the_announced_length_are_not_part_of_the_body(scripted: ScriptedServer, face: Face):
+    scripted.handler = lambda request: Reply(200, OK, b"data and more", content_length=4)
     store = S3Store(**store_config(scripted.url, retry_config=QUICK))
-    assert face.body(face.get(store, "k")) == b"data"
-    assert face.body(face.get(store, "k")) == b"right"
+    result = face.get(store, "k")
+    assert (result.meta["size"], face.body(result)) == (4, b"data")
 
 
 def test_body_without_length_ends_with_the_connection_or_its_chunks(scripted: ScriptedServer, face: Face):
@@ -180,7 +204,7 @@ def test_body_without_length_ends_with_the_connection_or_its_chunks(scripted: Sc
         try:
             body = face.body(face.get(store, "k"))
         except obs.GenericError as error:
-            assert "ontent-" in str(error)  # noqa: PT017 - either outcome is right
+            assert "ontent-" in str(error)
         else:
             assert body == b"data" * 1000
 
@@ -219,9 +243,11 @@ def test_credentials_do_not_follow_a_redirect(scripted: ScriptedServer, fake_s3:
     scripted.handler = lambda request: Reply(code, {"location": f"{fake_s3.url}/bucket/k"})
     store = S3Store(**store_config(scripted.url, retry_config=QUICK))
     with pytest.raises(obs.BaseError):
-        {"get": lambda: obs.get(store, "k"), "put": lambda: obs.put(store, "k", b"1"), "list": lambda: list(obs.list(store))}[
-            operation
-        ]()
+        {
+            "get": lambda: obs.get(store, "k"),
+            "put": lambda: obs.put(store, "k", b"1"),
+            "list": lambda: list(obs.list(store)),
+        }[operation]()
     assert fake_s3.requests == []
 
 

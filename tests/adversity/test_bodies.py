@@ -149,12 +149,8 @@ def _ignoring_range_too(request: Request, proceed: Callable[[], Reply]) -> Reply
 
 
 @pytest.mark.parametrize("server", ["obeys if-match", "ignores if-match", "ignores range and if-match"])
-def test_object_changed_between_resumptions_is_an_error(
-    fake_s3: FakeS3, store: S3Store, face: Face, read, server: str
-):
-    fake_s3.inject(
-        faulty(cut_after=100_000, then=lambda: fake_s3.add("k", os.urandom(SIZE)) and None), when=gets
-    )
+def test_object_changed_between_resumptions_is_an_error(fake_s3: FakeS3, store: S3Store, face: Face, read, server: str):
+    fake_s3.inject(faulty(cut_after=100_000, then=lambda: fake_s3.add("k", os.urandom(SIZE)) and None), when=gets)
     if server != "obeys if-match":
         ignoring = _ignoring_if_match if server == "ignores if-match" else _ignoring_range_too
         fake_s3.inject(ignoring, when=gets, times=float("inf"))
@@ -167,10 +163,11 @@ def test_object_changed_between_resumptions_is_an_error(
 
 def test_stream_of_a_changed_object_yields_old_bytes_only(fake_s3: FakeS3, store: S3Store):
     fake_s3.inject(faulty(cut_after=100_000, then=lambda: fake_s3.add("k", bytes(SIZE)) and None), when=gets)
-    got = b""
+    chunks: list[bytes] = []
     with pytest.raises(obs.BaseError):
-        for chunk in obs.get(store, "k").stream(min_chunk_size=1000):
-            got += chunk
+        chunks.extend(obs.get(store, "k").stream(min_chunk_size=1000))
+    got = b"".join(chunks)
+    assert len(got) >= 1000
     assert got == DATA[: len(got)]
 
 

@@ -55,7 +55,8 @@ def test_lasting_troubles_are_not(fake_s3: FakeS3, face: Face, operate, code: in
     fake_s3.inject(status(code, error="Refused"), times=float("inf"))
     with pytest.raises(obs.BaseError) as caught:
         operate(face, store)
-    assert len([r for r in fake_s3.requests if r.method != "DELETE" or "uploadId" not in r.query]) == 1
+    # Neither the abort of an upload nor the look at the size of what a copy refused is a repetition.
+    assert sum(r.method == fake_s3.requests[0].method for r in fake_s3.requests) == 1
     assert len(caught.value.attempts) == 1
 
 
@@ -71,9 +72,7 @@ def test_max_retries_counts_repetitions(fake_s3: FakeS3, retries: int, fault: st
     }[fault]
     fake_s3.inject(made, times=float("inf"))
     store = S3Store(
-        **fake_s3.config(
-            retry_config={**QUICK, "max_retries": retries}, client_options={"read_timeout": "100ms"}
-        )
+        **fake_s3.config(retry_config={**QUICK, "max_retries": retries}, client_options={"read_timeout": "100ms"})
     )
     with pytest.raises(obs.GenericError) as caught:
         obs.get(store, "k")
@@ -234,6 +233,7 @@ def test_total_timeout_bounds_an_attempt(fake_s3: FakeS3):
     assert isinstance(caught.value, obs.RequestTimeoutError)
 
 
+@pytest.mark.timeout(20)  # less than the time after which the stalled body would end by itself
 def test_cancelled_get_lets_go_of_its_connection(fake_s3: FakeS3):
     fake_s3.add("k", bytes(1000))
     fake_s3.inject(faulty(stall_after=500, stall=60), times=float("inf"))

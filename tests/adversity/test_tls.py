@@ -42,7 +42,11 @@ def test_bad_certificate_is_refused(authority: Authority, tmp_path: Path, face: 
         client = {"root_certificate": Authority(tmp_path).pem}
     with FakeS3(tls=authority.context(*names, expired=case == "expired")) as server:
         store = S3Store(**_config(server, **client))
-        for act in (lambda: face.get(store, "k"), lambda: face.put(store, "k", b"1"), lambda: face.items(face.list(store))):
+        for act in (
+            lambda: face.get(store, "k"),
+            lambda: face.put(store, "k", b"1"),
+            lambda: face.items(face.list(store)),
+        ):
             with pytest.raises(obs.GenericError, match=r"(?i)certificate|ssl|tls") as caught:
                 act()
             assert [attempt.error for attempt in caught.value.attempts] == ["tls"], "not repeated: it stays bad"
@@ -78,7 +82,7 @@ def test_connection_torn_without_a_farewell_is_resumed(authority: Authority, fac
 
 
 def test_plain_http_where_tls_is_expected(fake_s3: FakeS3):
-    config = fake_s3.config(retry_config={"max_retries": 0})
+    config = fake_s3.config(retry_config={"max_retries": 0}, client_options={"connect_timeout": "500ms"})
     store = S3Store(**{**config, "endpoint": fake_s3.url.replace("http://", "https://")})
     with pytest.raises(obs.GenericError):
         obs.get(store, "k")

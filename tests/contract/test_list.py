@@ -193,8 +193,8 @@ def test_list_refuses_wrong_arguments_at_the_call(quick: Subject, arguments, kin
         obs.list(quick.store, **arguments)
 
 
-@pytest.mark.parametrize("many", [2300])
-def test_list_goes_through_all_pages(quick: Subject, many: int):
+def test_list_goes_through_all_pages(quick: Subject):
+    many = 1100  # a page has 1000
     keys = [f"{i % 23:02}/{i:05}" for i in range(many)]
 
     def put(key: str) -> None:
@@ -207,7 +207,7 @@ def test_list_goes_through_all_pages(quick: Subject, many: int):
         list(pool.map(put, keys))
     assert _paths(quick, obs.list(quick.store)) == sorted(keys)
     batches = list(obs.list(quick.store, chunk_size=700))
-    assert [len(batch) for batch in batches] == [700, 700, 700, 200]
+    assert [len(batch) for batch in batches] == [700, 400]
     assert sorted(entry["path"] for batch in batches for entry in batch) == sorted(keys)
     assert len(obs.list(quick.store, offset="05/").collect()) == sum(key > "05/" for key in keys)
     assert len(obs.list_with_delimiter(quick.store)["common_prefixes"]) == 23

@@ -107,7 +107,6 @@ class Reply:
         close: end the connection after the answer, and say so (``Connection: close``).
         close_on_reuse: keep the connection, but end it when the next request arrives on it, unanswered.
         hang: never answer; hold the connection until the client ends it or the server stops.
-        tail: bytes sent after the body, beyond the announced length.
         then: called once the answer has been sent as far as it was meant to.
     """
 
@@ -129,7 +128,6 @@ class Reply:
     close: bool = False
     close_on_reuse: bool = False
     hang: bool = False
-    tail: bytes = b""
     then: Callable[[], None] | None = None
 
     def header(self, name: str) -> str | None:
@@ -400,8 +398,6 @@ class _Connection:
         self.sock.sendall(self._reply_head(reply, has_body))
         if has_body and not self._send_body(reply):
             return self._end(reset=reply.reset)
-        if reply.tail:
-            self.sock.sendall(reply.tail)
         if reply.then:
             reply.then()
         if reply.close or reply.until_close or request.headers.get("connection", "").lower() == "close":
