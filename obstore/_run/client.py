@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import tempfile
-import threading
 from typing import TYPE_CHECKING, Any
 
 from obstore._engine import Client, lifecycle
 
 if TYPE_CHECKING:
     from obstore._config.client import ClientOptions
+
+
+# Modules that the reading of errors imports when it needs them. By then other threads may fork, and a child that begins while
+# a module is being imported finds its import lock held for ever; here they are imported under the lock that forks wait for.
+_LATE_IMPORTS = ("html", "http", "json")
 
 
 class ClientHandle:
@@ -21,7 +26,7 @@ class ClientHandle:
         follow: redirects to follow; 0 for signed requests.
     """
 
-    __slots__ = ("_client", "_lock", "_pem", "endpoint", "follow", "options")
+    __slots__ = ("_client", "_pem", "endpoint", "follow", "options")
 
     def __init__(self, options: ClientOptions, endpoint: str, follow: int = 0) -> None:
         self.options = options
@@ -29,7 +34,6 @@ class ClientHandle:
         self.follow = follow
         self._client: Client | None = None
         self._pem: Any = None
-        self._lock = threading.Lock()
 
     def engine_client(self) -> Client:
         """The engine's client. Any thread.
@@ -39,8 +43,10 @@ class ClientHandle:
         """
         client = self._client
         if client is None:
-            lifecycle.start()
-            with self._lock:
+            with lifecycle.setting_up():
+                lifecycle.start()
+                for name in _LATE_IMPORTS:
+                    importlib.import_module(name)
                 client = self._client
                 if client is None:
                     client = self._client = self._make()
