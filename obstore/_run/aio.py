@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from obstore._effects import Await, Call, Cancelled, Op
 from obstore._engine import Queue
 from obstore._engine.lifecycle import after_fork_in_child
-from obstore._run.runner import SHIELD_SECONDS, Runner, Task, resume_posted
+from obstore._run.runner import SHIELD_SECONDS, Runner, Task, ground, resume_posted
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class OperationFuture(asyncio.Future[T]):
     """
 
     _task: Task | None = None
-    _cancel_asked = False
+    _patience: asyncio.TimerHandle | None = None  # set once cancelling was asked for
     _cancel_message: Any = None
 
     def cancel(self, msg: Any = None) -> bool:
@@ -39,10 +39,9 @@ class OperationFuture(asyncio.Future[T]):
         task = self._task
         if task is None:
             return super().cancel(msg)
-        if not self._cancel_asked:
-            self._cancel_asked = True
+        if self._patience is None:
             self._cancel_message = msg
-            self.get_loop().call_later(SHIELD_SECONDS, self._give_up)
+            self._patience = self.get_loop().call_later(SHIELD_SECONDS, self._give_up)
             task.runner.cancel(task, Cancelled())
         return True
 
@@ -53,21 +52,20 @@ class OperationFuture(asyncio.Future[T]):
     def _settle(self, task: Task) -> None:
         self._task = None
         result, task.result = task.result, None
+        error, task.error = task.error, None
+        if self._patience is not None:
+            self._patience.cancel()
         if self.done():
             return
-        if self._cancel_asked:
-            super().cancel(self._cancel_message)
-        elif task.error is None:
-            self.set_result(result)
-        elif isinstance(task.error, StopIteration):
-            # A future refuses it; PEP 479 turns it into this as well.
-            error = RuntimeError("the user's code raised StopIteration")
-            error.__cause__ = task.error
-            self.set_exception(error)
-        elif isinstance(task.error, Cancelled):
-            super().cancel()
-        else:
-            self.set_exception(task.error)
+        try:
+            if self._patience is not None:
+                super().cancel(self._cancel_message)
+            elif error is None:
+                self.set_result(result)
+            else:
+                self.set_exception(error)
+        finally:
+            error = None  # its traceback may hold this frame
 
 
 class _Reader:
@@ -112,57 +110,73 @@ class AsyncRunner(Runner):
 
     def call(self, task: Task, effect: Call) -> Any:
         context = task.context.copy()
-        future = self.the_loop().run_in_executor(None, context.run, effect.fn, *effect.args)
-        return self._wait_for_future(task, future)
+        future = self.the_loop().run_in_executor(None, context.run, _outcome, effect)
+
+        def resume(done: asyncio.Future[tuple[Any, BaseException | None]]) -> None:
+            if task.waiting is done:
+                self.step(task, *done.result())
+
+        task.waiting = future
+        future.add_done_callback(resume)
+        return future
 
     def wait_for(self, task: Task, effect: Await) -> Any:
         loop = self.the_loop()
         awaitable = effect.awaitable
         if asyncio.iscoroutine(awaitable):
-            future: Any = loop.create_task(awaitable, context=task.context)
+            future: asyncio.Future[Any] = loop.create_task(awaitable, context=task.context)
         else:
             future = task.context.copy().run(asyncio.ensure_future, awaitable, loop=loop)
-        return self._wait_for_future(task, future)
-
-    def _wait_for_future(self, task: Task, future: asyncio.Future[Any]) -> asyncio.Future[Any]:
-        task.waiting = future
 
         def resume(done: asyncio.Future[Any]) -> None:
-            if task.waiting is not done:
-                if not done.cancelled():
-                    done.exception()  # looked at: nobody else will
-                return
-            if task.cancelling is not None and not task.thrown:
-                self._throw_cancel(task)
-            elif done.cancelled():
-                self.step(task, None, asyncio.CancelledError())
-            elif (error := done.exception()) is not None:
-                self.step(task, None, error)
-            else:
-                self.step(task, done.result())
+            value: Any = None
+            error: BaseException | None = None
+            try:
+                value = done.result()
+            except BaseException as exc:  # noqa: BLE001 - the user's, for the operation
+                error = exc
+            try:
+                if task.waiting is not done:
+                    return
+                if task.cancelling is not None and not task.closing:
+                    self._throw_cancel(task)
+                else:
+                    self.step(task, value, error)
+            finally:
+                error = None  # its traceback holds this frame
 
         future.add_done_callback(resume)
         return future
 
     def forget(self, task: Task) -> bool:
         waiting = task.waiting
-        if isinstance(waiting, asyncio.TimerHandle):
-            waiting.cancel()
-            return True
-        # The user's coroutine is cancelled and ends before the operation goes on; a thread's call cannot be stopped and is left.
         waiting.cancel()
-        return not isinstance(waiting, asyncio.Task)
+        # The user's coroutine ends before the operation goes on; a thread's call cannot be stopped and is left.
+        return not isinstance(task.effect, Await)
 
-    def post(self, task: Task, value: Any, error: BaseException | None) -> None:
+    def post(self, boarded: Any, value: Any, error: BaseException | None) -> None:
         loop = self.loop()
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(resume_posted, task, value, error)
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(resume_posted, boarded, value, error)
+            except RuntimeError:
+                # The loop is closed, and with it all that ran on it: nobody waits any more.
+                return
 
     def close(self) -> None:
         """The loop is closed: cancel what is still in flight for it. Any thread, any number of times."""
+        ground(self)
         queue, self.queue = self.queue, None
         if queue is not None:
             queue.close()
+
+
+def _outcome(effect: Call) -> tuple[Any, BaseException | None]:
+    """On a thread: what the call returned, or raised. A future would change some exceptions, and never end with others."""
+    try:
+        return effect.fn(*effect.args), None
+    except BaseException as exc:  # noqa: BLE001 - the user's, for the operation
+        return None, exc.with_traceback(None if exc.__traceback__ is None else exc.__traceback__.tb_next)
 
 
 _registry: list[AsyncRunner] = []

@@ -42,6 +42,7 @@ class Task:
         waiting: the transfer, timer, future ... that will resume it; ``None`` while it runs and once it is done.
         effect: the effect it waits for.
         cancelling: what to throw into it as soon as what it waits for has let go.
+        closing: it was cancelled, or cleans up behind a failure: from now on it is left to come to its end.
         done, result, error: the outcome.
         joiner: the task to look at again when this one is done.
         on_done: called with the task when it is done.
@@ -50,6 +51,7 @@ class Task:
 
     __slots__ = (
         "cancelling",
+        "closing",
         "context",
         "done",
         "effect",
@@ -59,7 +61,6 @@ class Task:
         "op",
         "result",
         "runner",
-        "thrown",
         "waiting",
     )
 
@@ -71,7 +72,7 @@ class Task:
         self.waiting: Any = None
         self.effect: Any = None
         self.cancelling: BaseException | None = None
-        self.thrown = False
+        self.closing = False
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -107,8 +108,12 @@ class Runner:
         """Give up what ``task`` waits for (timer, call, awaitable). False: it will still resume the task itself."""
         raise NotImplementedError
 
-    def post(self, task: Task, value: Any, error: BaseException | None) -> None:
-        """Step a task from any thread."""
+    def lost(self, task: Task) -> bool:  # noqa: ARG002 - for those that can be interrupted anywhere
+        """Whether ``task``, which waits for nothing, was dropped by an interrupt rather than being on its way."""
+        return False
+
+    def post(self, boarded: _Boarded, value: Any, error: BaseException | None) -> None:
+        """Call `resume_posted` on the runner's own thread. From any thread."""
         raise NotImplementedError
 
     # ---- stepping -------------------------------------------------------------------------------------
@@ -119,12 +124,15 @@ class Runner:
         task.waiting = None
         try:
             while True:
-                if error is None:
-                    effect = op.send(value)
-                else:
-                    thrown, error = error, None
-                    effect = op.throw(thrown)
-                value = None
+                try:
+                    effect = op.send(value) if error is None else op.throw(error)
+                except StopIteration as stop:
+                    value, error = stop.value, None
+                    break
+                except BaseException as exc:  # noqa: BLE001 - goes to whoever waits for the task
+                    value, error = None, _without_us(exc)
+                    break
+                value = error = None
                 try:
                     kind = type(effect)
                     if kind is Send:
@@ -133,7 +141,7 @@ class Runner:
                     if kind is Read or kind is Collect:
                         if self._await_body(task, effect):
                             return
-                        value = task.result
+                        value, task.result = task.result, None
                     elif kind is Call:
                         task.effect = effect
                         if self.call(task, effect) is not None:
@@ -146,6 +154,7 @@ class Runner:
                             task.waiting = effect
                             return
                     elif kind is Cancel:
+                        task.closing = True
                         for child in effect.children:
                             self.cancel(child, Cancelled())
                         if not all(child.done for child in effect.children):
@@ -157,6 +166,7 @@ class Runner:
                         return
                     elif kind is Flight:
                         task.effect = effect
+                        self.usable_queue()  # a landing elsewhere wakes us through it
                         _board(task, effect)
                         return
                     elif kind is Await:
@@ -166,11 +176,11 @@ class Runner:
                     else:
                         error = TypeError(f"an operation yielded {effect!r}, which is no effect")
                 except BaseException as exc:  # noqa: BLE001 - what fails to be performed fails where it was asked for
-                    error = exc
-        except StopIteration as stop:
-            self._finish(task, stop.value, None)
-        except BaseException as exc:  # noqa: BLE001 - goes to whoever waits for the task
-            self._finish(task, None, exc)
+                    error = _without_us(exc)
+            # Not inside the handlers: what others raise from here on has nothing to do with how this one ended.
+            self._finish(task, value, error)
+        finally:
+            error = None  # its traceback may hold this frame
 
     def spawn(
         self,
@@ -187,22 +197,24 @@ class Runner:
         return task
 
     def cancel(self, task: Task, error: BaseException) -> None:
-        """Throw ``error`` into the task as soon as what it waits for has let go; once."""
-        if task.done or task.cancelling is not None:
+        """Throw ``error`` into the task as soon as what it waits for has let go; once, and not into its clean-up."""
+        if task.done or task.closing or task.cancelling is not None:
             return
         task.cancelling = error
         waiting = task.waiting
         if isinstance(waiting, Transfer):
             waiting.cancel()  # its END resumes the task
-        elif waiting is not None:
-            if isinstance(waiting, _Boarded):
-                waiting.leave()
-            elif not isinstance(waiting, (Join, Cancel)) and not self.forget(task):
-                return
+        elif isinstance(waiting, _Boarded):
+            if waiting.leave():
+                self._throw_cancel(task)
+        elif waiting is None:
+            if self.lost(task):
+                self._throw_cancel(task)
+        elif isinstance(waiting, (Join, Cancel)) or self.forget(task):
             self._throw_cancel(task)
 
     def _throw_cancel(self, task: Task) -> None:
-        task.thrown = True
+        task.closing = True
         self.step(task, None, task.cancelling)
 
     def _finish(self, task: Task, result: Any, error: BaseException | None) -> None:
@@ -224,14 +236,18 @@ class Runner:
 
     # ---- transfers ------------------------------------------------------------------------------------
 
-    def _send(self, task: Task, effect: Send) -> None:
-        client = effect.client.engine_client()
+    def usable_queue(self) -> Queue:
+        """The completion queue, made when it is first needed, and anew after fork."""
         queue = self.queue
         if queue is None or not queue.usable:
             queue = self.queue = self.open_queue()
+        return queue
+
+    def _send(self, task: Task, effect: Send) -> None:
+        client = effect.client.engine_client()
         task.effect = effect
         task.waiting = submit(
-            queue,
+            self.usable_queue(),
             client,
             task,
             effect.method,
@@ -247,20 +263,24 @@ class Runner:
         """Whether the task has to wait; if not, ``task.result`` is what it asked for."""
         transfer: Transfer = effect.response
         if not transfer.ended:
-            queue = self.queue
-            if queue is None or not queue.usable:
-                queue = self.queue = self.open_queue()
-            transfer.attach(queue, task)  # another thread or loop may have opened it
+            reader = transfer.waiter
+            if reader is not None and reader.waiting is transfer and reader.runner.queue is not None:
+                raise RuntimeError("the body is being read already")
+            transfer.attach(self.usable_queue(), task)  # another thread or loop may have opened it
             if not transfer.ended:
                 if type(effect) is Collect:
                     transfer.collect()
-                elif transfer.want(max(1, effect.size)):
+                elif type(effect) is Read and transfer.want(max(1, effect.size)):
+                    transfer.waiter = None
                     task.result = transfer.take(max(1, effect.size))
                     return False
                 task.effect = effect
                 task.waiting = transfer
                 return True
-        task.result = _body_of(transfer, effect)
+            transfer.waiter = None
+        task.result, failure = _body_of(transfer, effect)
+        if failure is not None:
+            raise failure
         return False
 
     def pump(self) -> None:
@@ -271,22 +291,23 @@ class Runner:
         ready = self.ready
         ready.extend(queue.take())
         while ready:
-            # One by one, so that an interrupt in between loses nothing.
-            self._deliver(ready.popleft())
+            # Taken out once delivered, so that an interrupt in between loses nothing: a second delivery does no harm.
+            self._deliver(ready[0])
+            ready.popleft()
 
     def _deliver(self, transfer: Transfer) -> None:
         task = transfer.waiter
         if task is None or task.waiting is not transfer or task.runner is not self:
             return  # nobody waits for it now; what happened stays on the transfer
         ended = transfer.ended
-        if task.cancelling is not None and not task.thrown:
+        if task.cancelling is not None and not task.closing:
             if ended:
                 transfer.waiter = None
                 self._throw_cancel(task)
             return
         effect = task.effect
         value: Any = None
-        error: BaseException | None = None
+        failure: BaseException | None = None
         try:
             if type(effect) is Send:
                 # A stream that broke after its head was delivered has a response; its body's failure shows when it is read.
@@ -294,30 +315,32 @@ class Runner:
                     if not ended:
                         return
                     if not transfer.ok and transfer.status < 300:
-                        raise failure_of(transfer)
+                        failure = failure_of(transfer)
                 value = transfer
             elif ended:
-                value = _body_of(transfer, effect)
+                value, failure = _body_of(transfer, effect)
             elif type(effect) is Read and transfer.want(max(1, effect.size)):
                 value = transfer.take(max(1, effect.size))
             else:
                 return
         except BaseException as exc:  # noqa: BLE001 - delivered to the operation
-            error = exc
+            failure = _without_us(exc)
         transfer.waiter = None  # or the response, through its reader's result, would hold itself
-        self.step(task, value, error)
+        self.step(task, value, failure)
 
 
-def _body_of(transfer: Transfer, effect: Read | Collect) -> Any:
-    """What a body effect resumes with once the transfer has ended; raises its failure."""
-    if type(effect) is Collect:
-        if transfer.ok:
-            return transfer.body()
-        raise failure_of(transfer)
+def _without_us(error: BaseException) -> BaseException:
+    """The error, its traceback without the frame that caught it: that one would hold the task, and the task the error."""
+    trace = error.__traceback__
+    return error.with_traceback(None if trace is None else trace.tb_next)
+
+
+def _body_of(transfer: Transfer, effect: Read | Collect) -> tuple[Any, AttemptFailed | None]:
+    """What a body effect resumes with once the transfer has ended, or its failure."""
+    if not isinstance(effect, Read):
+        return (transfer.body(), None) if transfer.ok else (None, failure_of(transfer))
     chunk = transfer.take(max(1, effect.size))
-    if chunk or transfer.ok:
-        return chunk
-    raise failure_of(transfer)
+    return (chunk, None) if chunk or transfer.ok else (None, failure_of(transfer))
 
 
 def failure_of(transfer: Transfer) -> AttemptFailed:
@@ -332,18 +355,26 @@ def failure_of(transfer: Transfer) -> AttemptFailed:
 # ---- single flights -----------------------------------------------------------------------------------
 #
 # The first task that boards a flight leads it: the operation runs as a task of its own on the leader's runner. All others
-# wait, whatever thread or loop they are on. If the leader is cancelled the flight ends and the next waiter leads a new one.
+# wait, whatever thread or loop they are on. If the leader is cancelled, or its runner goes away, the flight ends and the
+# next waiter leads a new one.
 
-_flights: dict[Any, _FlightState] = {}
+_flights: dict[Any, _Flying] = {}
 _flights_lock = threading.Lock()
 
 
-class _FlightState:
-    __slots__ = ("effect", "key", "leader", "waiters")
+class _Flying:
+    """A flight under way.
 
-    def __init__(self, key: Any, effect: Flight) -> None:
+    Attributes:
+        key: of the flight.
+        waiters: who is to be told, the leading task among them; guarded by the lock.
+        leader: the operation that flies.
+    """
+
+    __slots__ = ("key", "leader", "waiters")
+
+    def __init__(self, key: Any) -> None:
         self.key = key
-        self.effect = effect
         self.waiters: list[_Boarded] = []
         self.leader: Task | None = None
 
@@ -353,18 +384,25 @@ class _Boarded:
 
     __slots__ = ("flight", "leads", "task")
 
-    def __init__(self, task: Task, flight: _FlightState, *, leads: bool) -> None:
+    def __init__(self, task: Task, flight: _Flying, *, leads: bool) -> None:
         self.task = task
         self.flight = flight
         self.leads = leads
 
-    def leave(self) -> None:
-        """The task is being cancelled: it waits no longer, and a flight it leads ends."""
+    def leave(self) -> bool:
+        """The task is being cancelled. False: it leads, and goes on when the flight, which ends now, has landed."""
+        flight = self.flight
+        if self.leads:
+            leader = flight.leader
+            if leader is None:
+                _land(flight, None, Cancelled())
+            else:
+                leader.runner.cancel(leader, Cancelled())
+            return False
         with _flights_lock:
-            if self in self.flight.waiters:
-                self.flight.waiters.remove(self)
-        if self.leads and self.flight.leader is not None:
-            self.task.runner.cancel(self.flight.leader, Cancelled())
+            if self in flight.waiters:
+                flight.waiters.remove(self)
+        return True
 
 
 def _board(task: Task, effect: Flight) -> None:
@@ -372,45 +410,67 @@ def _board(task: Task, effect: Flight) -> None:
         flight = _flights.get(effect.key)
         leads = flight is None
         if flight is None:
-            flight = _flights[effect.key] = _FlightState(effect.key, effect)
-        boarded = _Boarded(task, flight, leads=leads)
+            flight = _flights[effect.key] = _Flying(effect.key)
+        task.waiting = boarded = _Boarded(task, flight, leads=leads)
         flight.waiters.append(boarded)
-        task.waiting = boarded
     if leads:
-        leader = Task(effect.make(), task.runner, lambda done: _land(flight, done), task.context)
-        flight.leader = leader
-        task.runner.step(leader)
+        flight.leader = Task(_fly(effect), task.runner, _landing(flight), task.context)
+        task.runner.step(flight.leader)
 
 
-def _land(flight: _FlightState, done: Task) -> None:
+def _fly(effect: Flight) -> Op[Any]:
+    return (yield from effect.make())
+
+
+def _landing(flight: _Flying) -> Callable[[Task], None]:
+    def land(leader: Task) -> None:
+        error, leader.error = leader.error, None
+        _land(flight, leader.result, error)
+
+    return land
+
+
+def _land(flight: _Flying, result: Any, error: BaseException | None) -> None:
+    """Tell all who wait. A flight that was given up is flown again by one of those who did not lead it."""
     with _flights_lock:
         if _flights.get(flight.key) is flight:
             del _flights[flight.key]
         waiters, flight.waiters = flight.waiters, []
-    again = isinstance(done.error, (Cancelled, GeneratorExit, KeyboardInterrupt))
+    again = isinstance(error, (Cancelled, GeneratorExit, KeyboardInterrupt))
     for boarded in waiters:
-        task = boarded.task
         if again and not boarded.leads:
-            task.runner.post(task, _BOARD_AGAIN, None)
+            boarded.task.runner.post(boarded, _BOARD_AGAIN, None)
         else:
-            task.runner.post(task, done.result, done.error)
+            boarded.task.runner.post(boarded, result, error)
 
 
-class _BoardAgain:
-    """Posted instead of a result: the leader gave up, the task has to board once more."""
+def ground(runner: Runner) -> None:
+    """The runner goes away with whatever it has under way: end the flights that it leads. Any thread."""
+    with _flights_lock:
+        led = []
+        for flight in _flights.values():
+            flight.waiters = [boarded for boarded in flight.waiters if boarded.task.runner is not runner]
+            if flight.leader is not None and flight.leader.runner is runner:
+                led.append(flight)
+    for flight in led:
+        _land(flight, None, Cancelled())
 
 
-_BOARD_AGAIN = _BoardAgain()
+_BOARD_AGAIN = object()  # posted instead of a result: the leader gave up, the task has to board once more
 
 
-def resume_posted(task: Task, value: Any, error: BaseException | None) -> None:
+def resume_posted(boarded: _Boarded, value: Any, error: BaseException | None) -> None:
     """On the task's own thread: what `Runner.post` carried over."""
-    if task.done or not isinstance(task.waiting, _Boarded):
+    task = boarded.task
+    if task.done or task.waiting is not boarded:
         return
-    if value is _BOARD_AGAIN:
+    runner = task.runner
+    if task.cancelling is not None and not task.closing:
+        runner._throw_cancel(task)  # noqa: SLF001 - ours
+    elif value is _BOARD_AGAIN:
         _board(task, task.effect)
     else:
-        task.runner.step(task, value, error)
+        runner.step(task, value, error)
 
 
 def _forget_flights() -> None:

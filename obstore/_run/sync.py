@@ -1,12 +1,13 @@
 """Synchronous face: the calling thread steps the operation itself and sleeps in the completion queue.
 
-Each thread has a runner of its own (a second one while the user's code, called from an operation, calls us again). The wait is
-without the GIL and looks at signals, so Ctrl-C cancels the operation at once; its clean-up gets `SHIELD_SECONDS`.
+Each thread has a runner of its own (more while the user's code, called from an operation, calls us again). The wait is without
+the GIL and looks at signals, so Ctrl-C cancels the operation at once; its clean-up gets `SHIELD_SECONDS`.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 import os
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 from obstore._effects import Await, Call, Op
 from obstore._engine import Queue
-from obstore._run.runner import SHIELD_SECONDS, Runner, Task, resume_posted
+from obstore._run.runner import SHIELD_SECONDS, Runner, Task, ground, resume_posted
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class SyncRunner(Runner):
         super().__init__()
         self.busy = False
         self.timers: list[_Timer] = []
-        self.posted: deque[tuple[Task, Any, BaseException | None]] = deque()
+        self.posted: deque[tuple[Any, Any, BaseException | None]] = deque()
 
     def open_queue(self) -> Queue:
         return Queue()
@@ -64,65 +65,87 @@ class SyncRunner(Runner):
         task.waiting.task = None
         return True
 
-    def post(self, task: Task, value: Any, error: BaseException | None) -> None:
-        self.posted.append((task, value, error))
-        if self.queue is None:
-            self.queue = self.open_queue()
-        os.write(self.queue.fileno(), _WAKE)
+    def lost(self, task: Task) -> bool:
+        # Signal handlers raise anywhere, also between a generator's yield and the wait that was to follow it.
+        return not task.op.gi_running  # type: ignore[attr-defined]
+
+    def post(self, boarded: Any, value: Any, error: BaseException | None) -> None:
+        self.posted.append((boarded, value, error))
+        if self.queue is not None:  # made before anybody could learn of us
+            os.write(self.queue.fileno(), _WAKE)
 
     def run(self, op: Op[T]) -> T:
         """Run one operation to its end."""
         self.busy = True
-        interrupt: BaseException | None = None
-        give_up = 0.0
         root = Task(op, self, None, None)
-        turn = self._begin
-        while not root.done:
+        try:
+            interrupt = self._drive(root)
+        finally:
+            if not root.done:
+                self._abandon()
+            self.busy = False
+        error, root.error = interrupt or root.error, None
+        if error is not None:
             try:
-                turn(root)
-                turn = self._turn
-            except BaseException as exc:  # noqa: BLE001 - a signal handler raised: cancel, clean up, raise
-                turn = self._turn
-                if interrupt is not None:
-                    break  # a second Ctrl-C: no more patience
-                interrupt = exc
-                give_up = time.monotonic() + SHIELD_SECONDS
-                self.cancel(root, exc)
-            if interrupt is not None and time.monotonic() > give_up:
-                break
-        if not root.done:
-            # Left behind: nothing of it may ever be resumed on this thread.
-            if self.queue is not None:
-                self.queue.close()
-            _local.runner = None
-        self.busy = False
-        if interrupt is not None:
-            raise interrupt
-        if root.error is not None:
-            try:
-                raise root.error
+                raise error
             finally:
-                del root  # the traceback would hold the task, and through it the error
+                del error, interrupt  # the traceback holds this frame
         return root.result  # type: ignore[no-any-return]
 
-    def _begin(self, root: Task) -> None:
-        self.step(root)
+    def _drive(self, root: Task) -> BaseException | None:
+        """Turn until the operation is done; returns what interrupted it.
 
-    def _turn(self, _root: Task) -> None:
+        A signal handler that raises, Ctrl-C above all, cancels the operation, which may clean up for `SHIELD_SECONDS`. A second
+        interrupt ends the patience at once.
+        """
+        interrupt: BaseException | None = None
+        give_up = math.inf
+        begun = False
+        while not root.done:
+            try:
+                if begun:
+                    self._turn(root, give_up)
+                else:
+                    begun = True
+                    self.step(root)
+                if time.monotonic() < give_up:
+                    continue
+                break
+            except BaseException as exc:  # noqa: BLE001 - raised again once everything is cleaned up
+                if interrupt is not None:
+                    break
+                interrupt = exc
+            try:
+                give_up = time.monotonic() + SHIELD_SECONDS
+                self.cancel(root, interrupt)
+            except BaseException:  # noqa: BLE001 - the second interrupt: the first one is raised
+                break
+        return interrupt
+
+    def _abandon(self) -> None:
+        """The operation is left behind: nothing of it may ever be resumed on this thread."""
+        if self in _runners():
+            _runners().remove(self)
+        ground(self)
+        if self.queue is not None:
+            self.queue.close()
+
+    def _turn(self, root: Task, give_up: float) -> None:
+        """Do what is due, or wait for it, until ``give_up`` at the latest."""
         posted = self.posted
         while posted:
             resume_posted(*posted.popleft())
-            if _root.done:
+            if root.done:
                 return
         timers = self.timers
-        timeout = -1.0
+        due = give_up
         while timers:
             timer = timers[0]
             if timer.task is None:
                 heapq.heappop(timers)
                 continue
-            timeout = timer.due - time.monotonic()
-            if timeout > 0:
+            if timer.due > time.monotonic():
+                due = min(due, timer.due)
                 break
             heapq.heappop(timers)
             task, timer.task = timer.task, None
@@ -132,22 +155,33 @@ class SyncRunner(Runner):
         if self.ready:
             self.pump()
             return
-        queue = self.queue
-        if queue is None:
-            queue = self.queue = self.open_queue()
-        if queue.wait(timeout):
+        if self.usable_queue().wait(-1.0 if due == math.inf else max(0.0, due - time.monotonic())):
             self.pump()
 
 
 _local = threading.local()
 
 
+def _runners() -> list[SyncRunner]:
+    """This thread's runners: one, and one more for every level at which the user's code, called by us, calls us again."""
+    try:
+        return _local.runners  # type: ignore[no-any-return]
+    except AttributeError:
+        _local.runners = []
+        return _local.runners  # type: ignore[no-any-return]
+
+
 def run(op: Op[T]) -> T:
     """Run an operation on the calling thread and return its result, or raise its error."""
-    runner: SyncRunner | None = getattr(_local, "runner", None)
-    if runner is None or runner.busy or (runner.queue is not None and not runner.queue.usable):
-        nested = runner is not None and runner.busy
+    runners = _runners()
+    for runner in runners:
+        if not runner.busy:
+            break
+    else:
         runner = SyncRunner()
-        if not nested:
-            _local.runner = runner
-    return runner.run(op)
+        runners.append(runner)
+    try:
+        return runner.run(op)
+    finally:
+        if len(runners) > 1 and not runners[0].busy:
+            del runners[1:]
