@@ -24,7 +24,7 @@ from obstore._types import Attributes, Backend, Buffer, GetOptions, ListResult, 
 from obstore.exceptions import NotSupportedError
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore._methods import ObjectStoreMethods as ObjectStore
 
 PutInput = IO[builtins.bytes] | PathLike[str] | Buffer | Iterable[Buffer] | Iterator[Buffer]
 AsyncPutInput = PutInput | AsyncIterable[Buffer] | AsyncIterator[Buffer]
@@ -433,16 +433,17 @@ def debug_info() -> dict[str, Any]:
 
 
 def _backend_of(store: Any) -> Backend:
-    backend = getattr(store, "_backend", None)
-    if backend is None or (not type(store).__module__.startswith("obstore") and not _is_store(store)):
-        raise ValueError(f"Expected an object store instance, got {reprlib.repr(store)}")
-    return backend  # type: ignore[no-any-return]
+    if type(store).__module__ != "obstore.store":  # the quick answer for all but subclasses
+        from obstore._methods import ObjectStoreMethods
 
-
-def _is_store(store: Any) -> bool:
-    from obstore.store import ObjectStoreMethods
-
-    return isinstance(store, ObjectStoreMethods)
+        if not isinstance(store, ObjectStoreMethods):
+            raise ValueError(f"Expected an object store instance, got {reprlib.repr(store)}")
+    try:
+        return store._backend  # type: ignore[no-any-return]  # noqa: SLF001 - what stores are made of
+    except AttributeError:
+        raise ValueError(
+            f"Expected an object store instance, got {type(store).__name__!r} object whose __init__ did not call super()"
+        ) from None
 
 
 def _no_arrow(return_arrow: bool) -> None:

@@ -6,6 +6,7 @@ Each object serves both faces; which one is decided by the method that is called
 from __future__ import annotations
 
 import builtins
+import threading
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -131,7 +132,8 @@ class GetResult:
             ValueError: it was consumed before.
             BaseError: the download failed.
         """
-        return run(wrapped(self._consume().collect()))
+        body: Bytes = run(wrapped(self._consume().collect()))
+        return body
 
     def buffer(self) -> Bytes:
         """The same as `bytes`."""
@@ -221,17 +223,25 @@ class ListStream(Generic[T]):
     Yields what ``list`` says: objects one by one, or lists of ``chunk_size`` of them.
     """
 
-    __slots__ = ("__weakref__", "_chunk_size", "_cursor", "_items", "_position")
+    __slots__ = ("__weakref__", "_chunk_size", "_cursor", "_items", "_position", "_reading")
 
     def __init__(self, cursor: Cursor, chunk_size: int | None) -> None:
         self._cursor = cursor
         self._chunk_size = chunk_size
         self._items: list[Any] = []
         self._position = 0
+        self._reading = threading.Lock()  # held while pages are fetched; never waited for
 
     def _more(self) -> Op[bool]:
         """Fetch pages until the next thing to yield is there, or nothing is left at all."""
-        wanted = self._chunk_size or 1
+        if not self._reading.acquire(blocking=False):
+            raise RuntimeError("the listing is being read already: two readers would get its pages twice")
+        try:
+            return (yield from self._fetch(self._chunk_size or 1))
+        finally:
+            self._reading.release()
+
+    def _fetch(self, wanted: int) -> Op[bool]:
         while len(self._items) - self._position < wanted and not self._cursor.ended:
             page = yield from self._cursor.page()
             items = [item if type(item) is ListItem else ListItem(item) for item in page]
@@ -279,13 +289,9 @@ class ListStream(Generic[T]):
 
     def _rest(self) -> Op[builtins.list[Any]]:
         rest: builtins.list[Any] = []
-        size, self._chunk_size = self._chunk_size, None
-        try:
-            while (yield from self._more()):
-                rest.extend(self._items[self._position :])
-                self._position = len(self._items)
-        finally:
-            self._chunk_size = size
+        while (yield from self._more()):
+            rest.extend(self._items[self._position :])
+            self._position = len(self._items)
         return rest
 
     def collect(self) -> builtins.list[ObjectMeta]:

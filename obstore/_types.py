@@ -206,7 +206,10 @@ class Opened(Protocol):
     meta: ObjectMeta
     range: tuple[int, int]
     attributes: dict[str, str]
-    timing: Any  # of the attempt that answered, or None
+
+    @property
+    def timing(self) -> Any:
+        """Of the attempt that answered; ``None`` where there was none."""
 
     def collect(self) -> Op[Any]:
         """The whole body as ``Bytes``."""

@@ -6,9 +6,10 @@ Building a store checks its arguments and does nothing else: no request is sent,
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, NotRequired, Self, TypeAlias, TypedDict
 
 from obstore._auth.aws import default_source
 from obstore._config.client import ClientConfig
@@ -37,13 +38,32 @@ __all__ = [
     "RetryConfig",
     "S3ChecksumAlgorithm",
     "S3Config",
+    "S3Credential",
+    "S3CredentialProvider",
     "S3EncryptionAlgorithm",
     "S3Regions",
     "S3Store",
     "from_url",
 ]
 
-S3CredentialProvider: TypeAlias = Callable[[], Any]
+
+class S3Credential(TypedDict):
+    """What a credential provider returns.
+
+    Attributes:
+        access_key_id: the public half of the key.
+        secret_access_key: the secret half.
+        token: session token of temporary credentials.
+        expires_at: aware datetime until which they hold; ``None``: for ever. Asked for again some minutes before.
+    """
+
+    access_key_id: str
+    secret_access_key: str
+    token: NotRequired[str | None]
+    expires_at: datetime | None
+
+
+S3CredentialProvider: TypeAlias = Callable[[], S3Credential | Awaitable[S3Credential]]
 
 
 class S3Store(ObjectStoreMethods):
@@ -343,7 +363,7 @@ def _parse_remote_key(path: str, argument: str) -> str:
     return parse_key(path, argument)
 
 
-def _rebuild(kind: type[Any], base: type[Any], arguments: dict[str, Any], attributes: dict[str, Any]) -> Any:
+def _rebuild(kind: Any, base: Any, arguments: dict[str, Any], attributes: dict[str, Any]) -> Any:
     """Make a store, of a subclass possibly, from what `__reduce__` kept."""
     store = kind.__new__(kind)
     base.__init__(store, **arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,29 +107,24 @@ def _get_ranges(
         raise
     except BaseException:
         yield Cancel(running)
+        fetched.clear()  # the error's traceback holds this frame
         raise
 
     # Cut the answers out of what was fetched; slices of Bytes are views.
     starts = [start for start, _ in merged]
     results: list[Any] = []
     for number, (start, stop) in enumerate(spans):
-        index = _last_at_most(starts, start)
+        index = bisect_right(starts, start) - 1
         base = merged[index][0]
         body = fetched[index]
-        if start - base > len(body) or (start - base == len(body) and body is not None):
+        if start - base >= len(body):
             raise ValueError(
                 f"starts[{number}]: the range {start}..{stop} begins past the end of the object ({base + len(body)} bytes)"
             )
-        piece = memoryview(body)[start - base : stop - base] if views is not None else body[start - base : stop - base]
         if views is None:
-            results.append(piece)
+            results.append(body[start - base : stop - base])
         else:
+            piece = memoryview(body)[start - base : stop - base]
             views[number][: len(piece)] = piece
             results.append(len(piece))
     return results
-
-
-def _last_at_most(starts: list[int], value: int) -> int:
-    from bisect import bisect_right
-
-    return bisect_right(starts, value) - 1

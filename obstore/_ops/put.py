@@ -30,10 +30,8 @@ class Source:
         """The next ``size`` bytes."""
         raise NotImplementedError
 
-    def close(self) -> Op[None]:
-        """Let go of what was opened for the upload (not of what the user opened)."""
-        return
-        yield
+    def close(self) -> None:
+        """Let go of what was opened for the upload (not of what the user opened). May block."""
 
 
 class BufferSource(Source):
@@ -63,23 +61,25 @@ class FileSource(Source):
 
     def open(self) -> Op[None]:
         """Open the path, and find out how much there is to read."""
+        yield Call(self._open)
+
+    def _open(self) -> None:
         if self._file is None:
-            self._file = yield Call(open, self._path, "rb")
-        self.size = yield Call(_left_to_read, self._file)
+            self._file = open(self._path, "rb")  # noqa: SIM115 - see close()
+        self.size = _left_to_read(self._file)
 
     def read(self, size: int) -> Op[list[Buffer]]:
         data = yield Call(_read_fully, self._file, size)
         return [data] if len(data) else []
 
-    def close(self) -> Op[None]:
+    def close(self) -> None:
         if self._path is not None and self._file is not None:
-            file, self._file = self._file, None
-            yield Call(file.close)
+            self._file.close()
 
 
 def _left_to_read(file: Any) -> int:
-    position = file.tell() if hasattr(file, "tell") else file.seek(0, os.SEEK_CUR)
-    end = file.seek(0, os.SEEK_END)
+    position: int = file.tell() if hasattr(file, "tell") else file.seek(0, os.SEEK_CUR)
+    end: int | None = file.seek(0, os.SEEK_END)
     if end is None:  # a minimal seek() returns nothing
         end = file.tell()
     file.seek(position)
@@ -170,6 +170,8 @@ def _item_view(item: Any) -> memoryview:
         view = memoryview(item)
     except TypeError:
         raise TypeError(f"file: items must be bytes-like, not '{type(item).__name__}'") from None
+    if not view.c_contiguous:
+        raise ValueError("file: an item is not C-contiguous")
     return view.cast("B") if view.nbytes else memoryview(b"")
 
 
@@ -224,39 +226,40 @@ def put(
     source, pushed = open_source(file, asynchronous=asynchronous)
     if spec.mode != "overwrite":
         use_multipart = False  # the condition holds for one request only
-    return _put(backend, key, source, spec, use_multipart, chunk, window, pushed=pushed)
+    elif use_multipart is None and pushed:
+        use_multipart = True
+    if isinstance(source, FileSource):
+        return _put_file(backend, key, source, spec, use_multipart, chunk, window)
+    return _put_source(backend, key, source, spec, use_multipart, chunk, window)
 
 
-def _put(
-    backend: Backend,
-    key: str,
-    source: Source,
-    spec: PutSpec,
-    use_multipart: bool | None,
-    chunk: int,
-    window: int,
-    *,
-    pushed: bool,
+def _put_file(
+    backend: Backend, key: str, source: FileSource, spec: PutSpec, use_multipart: bool | None, chunk: int, window: int
 ) -> Op[PutResult]:
     try:
-        if isinstance(source, FileSource):
-            yield from source.open()
-        multipart = use_multipart
-        if multipart is None:
-            multipart = pushed or (source.size is not None and source.size > chunk)
-        if multipart:
-            return (yield from upload(backend, key, source, spec, chunk, window))
-        body: list[Buffer] = []
-        while piece := (yield from source.read(source.size or chunk)):
-            body.extend(piece)
-        return (yield from backend.put(key, body, spec))
-    finally:
-        yield from _close(source)
+        yield from source.open()
+        result = yield from _put_source(backend, key, source, spec, use_multipart, chunk, window)
+    except GeneratorExit:
+        source.close()  # in place: a generator that is thrown away may not yield
+        raise
+    except BaseException:
+        yield Call(source.close)  # waits for a read that a thread may still be at
+        raise
+    source.close()
+    return result
 
 
-def _close(source: Source) -> Op[None]:
-    """Close what we opened; a plain call where the operation itself is being thrown away."""
-    yield from source.close()
+def _put_source(
+    backend: Backend, key: str, source: Source, spec: PutSpec, use_multipart: bool | None, chunk: int, window: int
+) -> Op[PutResult]:
+    if use_multipart is None:
+        use_multipart = source.size is not None and source.size > chunk
+    if use_multipart:
+        return (yield from upload(backend, key, source, spec, chunk, window))
+    body: list[Buffer] = []
+    while piece := (yield from source.read(source.size or chunk)):
+        body.extend(piece)
+    return (yield from backend.put(key, body, spec))
 
 
 def part_size(chunk: int, size: int | None, upload: Upload) -> int:
@@ -271,14 +274,12 @@ def part_size(chunk: int, size: int | None, upload: Upload) -> int:
 def upload(backend: Backend, key: str, source: Source, spec: PutSpec, chunk: int, window: int) -> Op[PutResult]:
     """Write an object in parts, up to ``window`` of them at once; whatever fails, nothing is left behind."""
     first = yield from source.read(chunk)
-    second: list[Buffer] = []
     started: Upload = yield from backend.start_upload(key, spec)
     running: list[Any] = []
     try:
         size = part_size(chunk, source.size, started)
         if size > chunk and first:
-            second = yield from source.read(size - _length(first))
-            first = [*first, *second]
+            first = [*first, *(yield from source.read(size - _length(first)))]
         number = 1
         piece = first
         while True:

@@ -25,12 +25,13 @@ from obstore._effects import (
     Op,
     Read,
     Request,
+    Response,
     Send,
     Sleep,
 )
 from obstore._ops.retry import Retry, may_repeat, retry_after
-from obstore._types import Buffer, GetSpec, ListPage, ObjectMeta, PutResult, PutSpec
-from obstore.exceptions import BaseError, GenericError, IntegrityError, NotSupportedError
+from obstore._types import Buffer, GetSpec, ListPage, ObjectMeta, Opened, PutResult, PutSpec, Upload
+from obstore.exceptions import BaseError, GenericError, IntegrityError
 
 if TYPE_CHECKING:
     from obstore._config.retry import RetryPolicy
@@ -114,14 +115,20 @@ class RemoteBackend:
             if cred is None:
                 cred = yield from credential(source)
             url, headers = dialect.sign(request, None if cred is ANONYMOUS else cred, now)
+            attempt = Send(self.client, request.method, url, headers, request.body, sink, into, request.slice_)
+            del headers  # they hold secrets, and tools print the variables of frames that failed
+            failure: AttemptFailed | None = None
             try:
-                response = yield Send(
-                    self.client, request.method, url, headers, request.body, sink, into, request.slice_
-                )
-            except AttemptFailed as failure:
+                response = yield attempt
+            except AttemptFailed as exc:
+                failure = exc
+            finally:
+                del attempt
+            if failure is not None:
+                # Out here, where what is raised has no failure, and with it no body, in its context.
                 broken = failure.response
                 if resumable and failure.received and broken is not None and 200 <= broken.status < 300:
-                    raise BodyBroke(broken, failure.received, failure) from None
+                    raise BodyBroke(broken, failure.received, failure)
                 yield from self.after_failure(request, failure, retry, url)
                 continue
             status = response.status
@@ -148,6 +155,7 @@ class RemoteBackend:
                 followed = True
                 if dialect.follow(request, response, body):
                     pause = 0.0
+            retry.note_response(response, pause or 0.0)
             error = dialect.error(
                 request,
                 response,
@@ -159,10 +167,13 @@ class RemoteBackend:
                 retry_timeout=self.policy.retry_timeout_s,
             )
             if isinstance(error, BaseError):
-                retry.note_response(response, error.code, error.request_id, pause or 0.0)
+                retry.name_last(error.code, error.request_id)
                 error.attempts = list(retry.attempts)
             if pause is None:
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # its traceback holds this frame
             if pause:
                 yield Sleep(pause)
 
@@ -187,7 +198,7 @@ class RemoteBackend:
 
     # ---- reading ----------------------------------------------------------------------------------------
 
-    def get(self, key: str, spec: GetSpec) -> Op[RemoteObject]:
+    def get(self, key: str, spec: GetSpec) -> Op[Opened]:
         """Open an object: resumes at its head, the body follows on demand."""
         retry = Retry(self.policy)
         request = self.dialect.build_get(key, spec)
@@ -214,11 +225,14 @@ class RemoteBackend:
         """Bytes ``start`` to ``end``, clipped; as ``Bytes``, or their number where they went ``into`` a buffer."""
         retry = Retry(self.policy)
         request = self.dialect.build_range(key, start, end)
+        broke: BodyBroke | None = None
         try:
             response = yield from self.request(
                 request, COLLECT if into is None else INTO, into=into, retry=retry, resumable=True
             )
-        except BodyBroke as broke:
+        except BodyBroke as exc:
+            broke = exc
+        if broke is not None:
             return (yield from self._finish_range(request, start, end, into, broke, retry))
         first, last = self.dialect.check_range(response, start, end, sliced=response.sliced)
         if into is not None:
@@ -240,8 +254,7 @@ class RemoteBackend:
         if into is not None:
             yield from self.rest(request, start, end, e_tag, broke, retry, memoryview(into).cast("B"))
             return end - start
-        pieces = yield from self.rest(request, start, end, e_tag, broke, retry, None)
-        return b"".join(pieces)
+        return b"".join((yield from self.rest(request, start, end, e_tag, broke, retry, None)))
 
     def rest(
         self,
@@ -281,6 +294,7 @@ class RemoteBackend:
                 return pieces
             yield from self.before_resume(request, e_tag, broke.failure, retry)
             follow_up = self.dialect.build_resume(request, position, end, e_tag)
+            again: BodyBroke | None = None
             try:
                 response = yield from self.request(
                     follow_up,
@@ -289,11 +303,15 @@ class RemoteBackend:
                     retry=retry,
                     resumable=True,
                 )
-            except BodyBroke as again:
-                self.dialect.check_resume(again.response, position, end, e_tag)
+            except BodyBroke as exc:
+                again = exc
+                response = exc.response
+            self.dialect.check_resume(response, position, end, e_tag)
+            if again is not None:
                 broke = again
                 continue
-            self.dialect.check_resume(response, position, end, e_tag)
+            if response.received != end - position:
+                raise _short(self.name, request.key or "", position - start + response.received, end - start)
             if view is None:
                 pieces.append(response.body())
             return pieces
@@ -318,9 +336,7 @@ class RemoteBackend:
 
     def list_page(self, prefix: str, offset: str | None, *, delimiter: bool, cursor: Any) -> Op[ListPage]:
         """One page of a listing."""
-        retry = Retry(self.policy)
-        request = self.dialect.build_list(prefix, offset, delimiter, cursor)
-        response = yield from self.request(request, LIST, retry=retry)
+        response = yield from self.request(self.dialect.build_list(prefix, offset, delimiter, cursor), LIST)
         try:
             page = response.listing(self.dialect.list_strip)
         except ValueError as exc:
@@ -340,8 +356,11 @@ class RemoteBackend:
         response = yield from self.request(self.dialect.build_put(key, body, spec))
         return self.dialect.read_put(response)
 
-    def start_upload(self, key: str, spec: PutSpec) -> Op[RemoteUpload]:
+    def start_upload(self, key: str, spec: PutSpec) -> Op[Upload]:
         """Begin an upload in parts."""
+        return (yield from self._start_upload(key, spec))
+
+    def _start_upload(self, key: str, spec: PutSpec) -> Op[RemoteUpload]:
         response = yield from self.request(self.dialect.build_start(key, spec))
         return RemoteUpload(self, key, self.dialect.read_start(response.body()), spec)
 
@@ -368,24 +387,32 @@ class RemoteBackend:
             meta = yield from self.head(from_, None)
             yield from self._copy_in_parts(from_, to, meta["size"], PutSpec(mode="create"))
             return
+        request = dialect.build_copy(from_, to, overwrite)
+        size = 0
         try:
-            yield from self.request(dialect.build_copy(from_, to, overwrite))
-        except NotSupportedError:
-            raise
+            yield from self.request(request)
         except BaseError as error:
             # One request copies at most 5 GiB, and only the refusal tells that the object is larger.
-            if not overwrite or error.status != 400:
+            if not overwrite or error.status != 400 or error.retryable:
                 raise
-            meta = yield from self.head(from_, None)
-            if meta["size"] <= dialect.max_copy_bytes:
+            size = yield from self._size_of(from_)
+            if size <= dialect.max_copy_bytes:
                 raise
-            yield from self._copy_in_parts(from_, to, meta["size"], PutSpec())
+        if size:
+            yield from self._copy_in_parts(from_, to, size, PutSpec())
+
+    def _size_of(self, key: str) -> Op[int]:
+        """The object's size; 0 where it cannot be told."""
+        try:
+            return (yield from self.head(key, None))["size"]
+        except BaseError:
+            return 0
 
     def _copy_in_parts(self, from_: str, to: str, size: int, spec: PutSpec) -> Op[None]:
         dialect = self.dialect
-        upload = yield from self.start_upload(to, spec)
+        upload = yield from self._start_upload(to, spec)
+        running: list[Any] = []
         try:
-            running: list[Any] = []
             spans: list[tuple[int, int] | None] = [
                 (start, min(start + _COPY_PART_BYTES, size)) for start in range(0, size, _COPY_PART_BYTES)
             ]
@@ -417,7 +444,11 @@ def settle(running: list[Any], limit: int) -> Op[None]:
     while True:
         for child in running:
             if child.done and child.error is not None:
-                raise child.error
+                error, child.error = child.error, None
+                try:
+                    raise error
+                finally:
+                    del error  # its traceback holds this frame, and would hold the child
         running[:] = [child for child in running if not child.done]
         if len(running) < limit:
             return
@@ -431,7 +462,18 @@ class RemoteObject:
     version.
     """
 
-    __slots__ = ("_backend", "_position", "_request", "_response", "_retry", "attributes", "meta", "range")
+    __slots__ = (
+        "_backend",
+        "_closed",
+        "_position",
+        "_request",
+        "_response",
+        "_retry",
+        "_timing",
+        "attributes",
+        "meta",
+        "range",
+    )
 
     def __init__(
         self,
@@ -454,11 +496,19 @@ class RemoteObject:
         self.attributes = attributes
         # Where the next byte of the body stands in the object; at the end of the range there is none to come.
         self._position = span[1] if empty else span[0]
+        self._closed = False
 
     @property
     def timing(self) -> Any:
-        """Of the response that is being read."""
-        return self._response.timing()
+        """Of the response that is being read, or was."""
+        return self._timing if self._response is None else self._response.timing()
+
+    def _take_response(self) -> Any:
+        """The response, which is ours no longer: it holds the body for as long as it lives, and results are kept for their meta."""
+        response = self._response
+        self._timing = response.timing()
+        self._response = None
+        return response
 
     def collect(self) -> Op[Any]:
         """All of the body that was not read yet."""
@@ -467,19 +517,25 @@ class RemoteObject:
             self.close()
             return b""
         self._position = end
-        response = self._response
+        failure: AttemptFailed | None = None
         try:
-            body = yield Collect(response)
-        except AttemptFailed as failure:
-            return (yield from self._collect_rest(start, end, failure))
+            body = yield Collect(self._response)
+        except AttemptFailed as exc:
+            failure = exc
+        finally:
+            response = self._take_response()
+        if failure is not None:
+            broke = BodyBroke(response, failure.received, failure)
+            del response, failure
+            return (yield from self._collect_rest(start, end, broke))
         if len(body) != end - start:
             raise _short(self._backend.name, self.meta["path"], len(body), end - start)
         return body
 
-    def _collect_rest(self, start: int, end: int, failure: AttemptFailed) -> Op[Any]:
-        broke = BodyBroke(self._response, failure.received, failure)
-        pieces = yield from self._backend.rest(self._request, start, end, self.meta["e_tag"], broke, self._retry, None)
-        body = b"".join(pieces)
+    def _collect_rest(self, start: int, end: int, broke: BodyBroke) -> Op[Any]:
+        body = b"".join(
+            (yield from self._backend.rest(self._request, start, end, self.meta["e_tag"], broke, self._retry, None))
+        )
         if len(body) != end - start:
             raise _short(self._backend.name, self.meta["path"], len(body), end - start)
         return body
@@ -489,9 +545,14 @@ class RemoteObject:
         end = self.range[1]
         chunk = b""
         while self._position < end:
+            failure: AttemptFailed | None = None
             try:
                 more = yield Read(self._response, size - len(chunk))
-            except AttemptFailed as failure:
+            except AttemptFailed as exc:
+                failure = exc
+            if failure is not None:
+                if self._closed:
+                    break  # by another thread: this is the end
                 yield from self._reopen(failure)
                 continue
             if not more:
@@ -518,10 +579,15 @@ class RemoteObject:
             response.cancel()
             raise
         self._response = response
+        if self._closed:  # meanwhile, by another thread, which did not know of this response
+            response.cancel()
 
     def close(self) -> None:
         """Give up the rest of the body."""
-        self._response.cancel()
+        self._closed = True
+        response = self._response
+        if response is not None:
+            response.cancel()
 
 
 class RemoteUpload:
@@ -558,20 +624,16 @@ class RemoteUpload:
         """Remove the parts. Failures are left to the service's lifecycle rules: what made us abort is what counts."""
         try:
             yield from self._backend.request(self._backend.dialect.build_abort(self._key, self.upload_id))
-        except BaseError:
+        except Exception:  # noqa: BLE001 - also what the user's credential provider raises
             return
 
 
 def _body_if_checked(request: Request, response: Any) -> Any:
     """The body of a 200 whose kind of request may carry an error there; empty for all others."""
-    return (
-        response.body()
-        if request.operation in ("copy", "finish", "bulk_delete", "part") and request.method != "GET"
-        else b""
-    )
+    return response.body() if request.operation in ("copy", "finish", "bulk_delete", "part") else b""
 
 
-def _is_unsatisfied(response: Any) -> bool:
+def _is_unsatisfied(response: Response) -> bool:
     return response.status == 416
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +64,13 @@ class Retry:
         self.retries += 1
         return max(minimum, random.uniform(0.0, ceiling))  # noqa: S311 - full jitter, not cryptography
 
-    def note_response(self, response: Response, code: str | None, request_id: str | None, wait: float) -> None:
+    def note_response(self, response: Response, wait: float) -> None:
         """Remember a try that was answered, but not as wished."""
-        self._note(status=response.status, code=code, request_id=request_id, wait=wait, timing=_timing(response))
+        self._note(status=response.status, wait=wait, timing=_timing(response))
+
+    def name_last(self, code: str | None, request_id: str | None) -> None:
+        """Add what the service called the last try."""
+        self.attempts[-1] = replace(self.attempts[-1], code=code, request_id=request_id)
 
     def note_failure(self, failure: AttemptFailed, wait: float) -> None:
         """Remember a try that had no answer."""
@@ -75,8 +80,6 @@ class Retry:
         self,
         *,
         status: int | None = None,
-        code: str | None = None,
-        request_id: str | None = None,
         error: str | None = None,
         wait: float,
         received: int = 0,
@@ -89,8 +92,6 @@ class Retry:
             Attempt(
                 number=self.tries,
                 status=status,
-                code=code,
-                request_id=request_id,
                 error=error,
                 wait_seconds=wait,
                 elapsed_seconds=0.0 if timing is None else timing.total,
