@@ -534,7 +534,8 @@ void ob_transfer_result_onloop(ob_transfer *x, int code) {
   if ((step = ob_get_off(easy, OB_CURLINFO_NAMELOOKUP_TIME_T)) > 0) outcome->timing.dns_us = before + step;
   if ((step = ob_get_off(easy, OB_CURLINFO_CONNECT_TIME_T)) > 0) outcome->timing.connect_us = before + step;
   if ((step = ob_get_off(easy, OB_CURLINFO_APPCONNECT_TIME_T)) > 0) outcome->timing.tls_us = before + step;
-  if ((step = ob_get_off(easy, OB_CURLINFO_STARTTRANSFER_TIME_T)) > 0) outcome->timing.first_byte_us = before + step;
+  step = ob_get_off(easy, OB_CURLINFO_STARTTRANSFER_TIME_T);
+  if (step > 0 && outcome->status > 0) outcome->timing.first_byte_us = before + step; /* set without any byte, too */
 
   if (outcome->kind != OB_KIND_OK || !x->headed) return;
   if (x->expected >= 0 && outcome->received != x->expected) {

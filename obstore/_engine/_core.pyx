@@ -834,8 +834,14 @@ cdef class Transfer:
         return _bytes_of_block(ob_transfer_body(self._c_xfer))
 
     def cancel(self):
-        """Ask for the end; END comes all the same. Any thread, any number of times."""
+        """Ask for the end; END comes all the same. Any thread, any number of times.
+
+        Where there is no waiter END goes to the orphans, which anybody's next submit lets go of: the thread that opened
+        a response, and dropped it or gave it away, may never look into its own queue again.
+        """
         if not self.ended and self._c_generation == ob_engine_generation():
+            if self.waiter is None and ob_engine_orphans() != NULL:
+                ob_transfer_retarget(self._c_xfer, ob_engine_orphans())
             ob_transfer_cancel(self._c_xfer)
 
     def attach(self, Queue queue not None, waiter):

@@ -200,7 +200,8 @@ def test_goes_where_bytes_go(tmp_path):
 
 
 def test_numpy_reads_it_in_place():
-    numpy = pytest.importorskip("numpy")
+    import numpy
+
     source = bytearray(range(10))
     made = numpy.frombuffer(Bytes(source)[2:], dtype=numpy.uint8)
     assert made.tolist() == list(range(2, 10))

@@ -46,10 +46,12 @@ def test_reset_while_a_body_without_length_arrives(desk, scripted):
 
 
 def test_body_longer_than_announced_is_cut_and_the_connection_dropped(desk, scripted):
-    scripted.push(Reply(200, body=DATA, content_length=1000), Reply(200, body=b"next"))
+    # Surplus that arrives with the body is seen; what comes later than the next request could only pass for its answer.
+    scripted.push(Reply(200, body=DATA[:2000], content_length=1000), Reply(200, body=b"next"))
     transfer = desk.fetch()
     assert transfer.body() == DATA[:1000]
     assert desk.fetch().body() == b"next"
+    assert scripted.opened == 2
 
 
 @pytest.mark.parametrize("raw", [b"zz\r\n", b"5\r\nhello", b"-1\r\n", b"ffffffffffffffffff\r\n"], ids=repr)
@@ -149,7 +151,7 @@ def test_total_timeout_holds_for_slow_ones_too(desk, scripted):
     scripted.push(Reply(200, body=DATA, rate=20_000))
     transfer = desk.fetch(client=desk.make_client(timeout_ms=300))
     assert (transfer.kind, transfer.sent) == ("timeout", True)
-    assert 0.3 <= transfer.timing().total
+    assert transfer.timing().total >= 0.3
 
 
 # ---- kept connections ---------------------------------------------------------------------------------

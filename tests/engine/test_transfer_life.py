@@ -125,12 +125,12 @@ def test_attach_to_another_queue(desk, scripted, state):
 def test_attach_takes_events_along(desk, scripted):
     transfer = in_state("headed", desk, scripted)
     other = Desk(scripted.url)
-    transfer.attach(other.queue, None)
+    transfer.attach(other.queue, "another")
     other.head(transfer)
     assert transfer.events == HEAD
     desk.pump(0.05)
     assert desk.deliveries == []
-    transfer.attach(desk.queue, None)
+    transfer.attach(desk.queue, "the first")
     transfer.cancel()
     desk.end(transfer)
     assert transfer.events & END
@@ -174,10 +174,19 @@ def test_closed_queue_cancels_what_reports_to_it(scripted, state):
         return
     scripted.wait_for(lambda: stats() and transfer.ended)  # stats() takes from the orphans
     assert desk.queue.take() == []
-    del transfer
+    transfer = None
     desk.deliveries.clear()
     gc.collect()
     assert gone() is None
+
+
+@each_state
+def test_cancelled_without_a_waiter_it_is_let_go_by_anybody(desk, scripted, state):
+    transfer = in_state(state, desk, scripted)
+    transfer.waiter = None
+    transfer.cancel()
+    scripted.wait_for(lambda: stats() and transfer.ended)  # stats(), like submit(), takes from the orphans
+    assert desk.ends_of(transfer) == (state == "ended")
 
 
 @each_state
