@@ -200,17 +200,17 @@ def test_goes_where_bytes_go(tmp_path):
 
 
 def test_numpy_reads_it_in_place():
-    import numpy
+    import numpy as np
 
     source = bytearray(range(10))
-    made = numpy.frombuffer(Bytes(source)[2:], dtype=numpy.uint8)
+    made = np.frombuffer(Bytes(source)[2:], dtype=np.uint8)
     assert made.tolist() == list(range(2, 10))
     assert not made.flags.writeable
     source[2] = 77
     assert made[0] == 77
-    assert Bytes(numpy.arange(5, dtype=numpy.uint8)) == bytes(range(5))
+    assert Bytes(np.arange(5, dtype=np.uint8)) == bytes(range(5))
     with pytest.raises(BufferError):
-        Bytes(numpy.arange(5, dtype=numpy.uint16))
+        Bytes(np.arange(5, dtype=np.uint16))
 
 
 @pytest.mark.parametrize("attempt", [lambda b: operator.setitem(b, 0, 1), lambda b: operator.delitem(b, 0)])
