@@ -9,7 +9,7 @@ from os import PathLike
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from obstore._config.url import parse_scheme as _parse_scheme
-from obstore._engine import ListItem, _core, lifecycle
+from obstore._engine import Bytes, ListItem, _core, lifecycle
 from obstore._ops import change as _change
 from obstore._ops import get as _get
 from obstore._ops import list as _list
@@ -137,6 +137,28 @@ def get_async(store: ObjectStore, path: str, *, options: GetOptions | None = Non
     return _start(opened(_get.get(_backend_of(store), path, options)))
 
 
+@overload
+def get_range(
+    store: ObjectStore,
+    path: str,
+    *,
+    start: int | None = None,
+    end: int | None = None,
+    length: int | None = None,
+    offset: int | None = None,
+    into: None = None,
+) -> Bytes: ...
+@overload
+def get_range(
+    store: ObjectStore,
+    path: str,
+    *,
+    start: int | None = None,
+    end: int | None = None,
+    length: int | None = None,
+    offset: int | None = None,
+    into: Buffer,
+) -> int: ...
 def get_range(
     store: ObjectStore,
     path: str,
@@ -169,6 +191,28 @@ def get_range(
     return _run(wrapped(_get.get_range(_backend_of(store), path, start, end, length, offset, into)))
 
 
+@overload
+def get_range_async(
+    store: ObjectStore,
+    path: str,
+    *,
+    start: int | None = None,
+    end: int | None = None,
+    length: int | None = None,
+    offset: int | None = None,
+    into: None = None,
+) -> Awaitable[Bytes]: ...
+@overload
+def get_range_async(
+    store: ObjectStore,
+    path: str,
+    *,
+    start: int | None = None,
+    end: int | None = None,
+    length: int | None = None,
+    offset: int | None = None,
+    into: Buffer,
+) -> Awaitable[int]: ...
 def get_range_async(
     store: ObjectStore,
     path: str,
@@ -183,6 +227,7 @@ def get_range_async(
     return _start(wrapped(_get.get_range(_backend_of(store), path, start, end, length, offset, into)))
 
 
+@overload
 def get_ranges(
     store: ObjectStore,
     path: str,
@@ -191,7 +236,28 @@ def get_ranges(
     ends: Sequence[int] | None = None,
     lengths: Sequence[int] | None = None,
     coalesce: int = DEFAULT_COALESCE,
-    into: Sequence[Any] | None = None,
+    into: None = None,
+) -> builtins.list[Bytes]: ...
+@overload
+def get_ranges(
+    store: ObjectStore,
+    path: str,
+    *,
+    starts: Sequence[int],
+    ends: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
+    coalesce: int = DEFAULT_COALESCE,
+    into: Sequence[Buffer],
+) -> builtins.list[int]: ...
+def get_ranges(
+    store: ObjectStore,
+    path: str,
+    *,
+    starts: Sequence[int],
+    ends: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
+    coalesce: int = DEFAULT_COALESCE,
+    into: Any = None,
 ) -> builtins.list[Any]:
     """Read several ranges of an object; neighbours are fetched together, up to ten requests at a time.
 
@@ -214,6 +280,7 @@ def get_ranges(
     return _run(wrapped_all(_get.get_ranges(_backend_of(store), path, starts, ends, lengths, coalesce, into)))
 
 
+@overload
 def get_ranges_async(
     store: ObjectStore,
     path: str,
@@ -222,7 +289,28 @@ def get_ranges_async(
     ends: Sequence[int] | None = None,
     lengths: Sequence[int] | None = None,
     coalesce: int = DEFAULT_COALESCE,
-    into: Sequence[Any] | None = None,
+    into: None = None,
+) -> Awaitable[builtins.list[Bytes]]: ...
+@overload
+def get_ranges_async(
+    store: ObjectStore,
+    path: str,
+    *,
+    starts: Sequence[int],
+    ends: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
+    coalesce: int = DEFAULT_COALESCE,
+    into: Sequence[Buffer],
+) -> Awaitable[builtins.list[int]]: ...
+def get_ranges_async(
+    store: ObjectStore,
+    path: str,
+    *,
+    starts: Sequence[int],
+    ends: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
+    coalesce: int = DEFAULT_COALESCE,
+    into: Any = None,
 ) -> Awaitable[builtins.list[Any]]:
     """Read several ranges of an object, on the running event loop; see `get_ranges`."""
     return _start(wrapped_all(_get.get_ranges(_backend_of(store), path, starts, ends, lengths, coalesce, into)))

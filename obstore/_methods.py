@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from obstore import _functions as functions
-from obstore._engine import ListItem
+from obstore._engine import Bytes, ListItem
 from obstore._functions import AsyncPutInput, PutInput
 from obstore._ops.get import DEFAULT_COALESCE
 from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
 from obstore._streams import GetResult, ListStream
-from obstore._types import Attributes, GetOptions, ListResult, ObjectMeta, PutMode, PutResult
+from obstore._types import Attributes, Buffer, GetOptions, ListResult, ObjectMeta, PutMode, PutResult
 
 if TYPE_CHECKING:
     from obstore._types import Backend
@@ -81,6 +81,28 @@ class ObjectStoreMethods:
         """See `obstore.get_async`."""
         return functions.get_async(self, path, options=options)
 
+    @overload
+    def get_range(
+        self,
+        path: str,
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        length: int | None = None,
+        offset: int | None = None,
+        into: None = None,
+    ) -> Bytes: ...
+    @overload
+    def get_range(
+        self,
+        path: str,
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        length: int | None = None,
+        offset: int | None = None,
+        into: Buffer,
+    ) -> int: ...
     def get_range(
         self,
         path: str,
@@ -94,6 +116,28 @@ class ObjectStoreMethods:
         """See `obstore.get_range`."""
         return functions.get_range(self, path, start=start, end=end, length=length, offset=offset, into=into)
 
+    @overload
+    def get_range_async(
+        self,
+        path: str,
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        length: int | None = None,
+        offset: int | None = None,
+        into: None = None,
+    ) -> Awaitable[Bytes]: ...
+    @overload
+    def get_range_async(
+        self,
+        path: str,
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        length: int | None = None,
+        offset: int | None = None,
+        into: Buffer,
+    ) -> Awaitable[int]: ...
     def get_range_async(
         self,
         path: str,
@@ -107,6 +151,7 @@ class ObjectStoreMethods:
         """See `obstore.get_range_async`."""
         return functions.get_range_async(self, path, start=start, end=end, length=length, offset=offset, into=into)
 
+    @overload
     def get_ranges(
         self,
         path: str,
@@ -115,11 +160,33 @@ class ObjectStoreMethods:
         ends: Sequence[int] | None = None,
         lengths: Sequence[int] | None = None,
         coalesce: int = DEFAULT_COALESCE,
-        into: Sequence[Any] | None = None,
+        into: None = None,
+    ) -> builtins.list[Bytes]: ...
+    @overload
+    def get_ranges(
+        self,
+        path: str,
+        *,
+        starts: Sequence[int],
+        ends: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+        coalesce: int = DEFAULT_COALESCE,
+        into: Sequence[Buffer],
+    ) -> builtins.list[int]: ...
+    def get_ranges(
+        self,
+        path: str,
+        *,
+        starts: Sequence[int],
+        ends: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+        coalesce: int = DEFAULT_COALESCE,
+        into: Any = None,
     ) -> builtins.list[Any]:
         """See `obstore.get_ranges`."""
         return functions.get_ranges(self, path, starts=starts, ends=ends, lengths=lengths, coalesce=coalesce, into=into)
 
+    @overload
     def get_ranges_async(
         self,
         path: str,
@@ -128,7 +195,28 @@ class ObjectStoreMethods:
         ends: Sequence[int] | None = None,
         lengths: Sequence[int] | None = None,
         coalesce: int = DEFAULT_COALESCE,
-        into: Sequence[Any] | None = None,
+        into: None = None,
+    ) -> Awaitable[builtins.list[Bytes]]: ...
+    @overload
+    def get_ranges_async(
+        self,
+        path: str,
+        *,
+        starts: Sequence[int],
+        ends: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+        coalesce: int = DEFAULT_COALESCE,
+        into: Sequence[Buffer],
+    ) -> Awaitable[builtins.list[int]]: ...
+    def get_ranges_async(
+        self,
+        path: str,
+        *,
+        starts: Sequence[int],
+        ends: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+        coalesce: int = DEFAULT_COALESCE,
+        into: Any = None,
     ) -> Awaitable[builtins.list[Any]]:
         """See `obstore.get_ranges_async`."""
         return functions.get_ranges_async(

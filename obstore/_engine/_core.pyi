@@ -1,5 +1,6 @@
 from collections.abc import Iterator, Sequence
-from typing import Any, Self, SupportsIndex, overload
+from datetime import datetime
+from typing import Any, Literal, Self, SupportsIndex, overload
 
 from obstore._types import Buffer, ObjectMeta
 
@@ -38,6 +39,18 @@ class Bytes:
 
 class ListItem(dict[str, Any]):
     def __iter__(self) -> Iterator[ListItem]: ...  # type: ignore[override]
+    @overload
+    def __getitem__(self, key: Literal["path"], /) -> str: ...
+    @overload
+    def __getitem__(self, key: Literal["last_modified"], /) -> datetime: ...
+    @overload
+    def __getitem__(self, key: Literal["size"], /) -> int: ...
+    @overload
+    def __getitem__(self, key: Literal["e_tag", "version"], /) -> str | None: ...
+    @overload
+    def __getitem__(self, key: Literal[0, -1], /) -> ListItem: ...
+    @overload
+    def __getitem__(self, key: str, /) -> Any: ...
     def __missing__(self, key: Any) -> ListItem: ...
     def copy(self) -> ListItem: ...
 

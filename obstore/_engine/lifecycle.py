@@ -10,6 +10,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from obstore._engine import _core
@@ -42,7 +43,7 @@ def start() -> None:
             _started = True
 
 
-def setting_up() -> threading.RLock:  # type: ignore[valid-type]
+def setting_up() -> AbstractContextManager[object]:
     """The lock for what is done once, at first use; forks wait for it."""
     return _setup
 
@@ -69,9 +70,7 @@ def _forked_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_forked_parent, after_in_child=_forked_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_forked_parent, after_in_child=_forked_child)
 
 
 def debug_info() -> dict[str, Any]:

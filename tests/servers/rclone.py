@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Rclone(Server):
         (port,) = free_ports(1)
         root = self.directory / "data"
         root.mkdir()
-        command = [
+        command: list[str | os.PathLike[str]] = [
             *(rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", "AKIDTEST,SECRETTEST"),
             *("--vfs-cache-mode", "off", "--config", "/dev/null", root),
         ]
