@@ -42,7 +42,9 @@ def loops() -> int:
 
 def descriptors() -> set[tuple[int, str]]:
     """Open file descriptors with what they refer to; without sockets and the leashes of our own servers."""
-    found = set()
+    found: set[tuple[int, str]] = set()
+    if sys.platform != "linux":
+        return found
     for name in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{name}")

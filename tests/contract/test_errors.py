@@ -88,7 +88,7 @@ def test_wrong_keys_are_refused(kind: str, request: pytest.FixtureRequest, judge
         (403, "AccessDenied", obs.PermissionDeniedError),
         (403, "SignatureDoesNotMatch", obs.BaseError),
         (404, "NoSuchKey", obs.NotFoundError),
-        (409, "OperationAborted", obs.AlreadyExistsError),
+        (409, "InvalidBucketState", obs.AlreadyExistsError),
         (412, "PreconditionFailed", obs.PreconditionError),
         (416, "InvalidRange", obs.GenericError),
         (500, "InternalError", obs.GenericError),

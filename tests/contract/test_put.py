@@ -326,7 +326,6 @@ def test_put_stores_tags(s3: Subject, use_multipart: bool):
             obs.put(s3.store, "k", b"x", tags=TAGS, use_multipart=use_multipart)
         assert caught.value.status == 501
         assert len(caught.value.attempts) == 1, "what a server does not implement does not get better by repetition"
-        assert isinstance(caught.value, NotImplementedError)
         obs.put(s3.sibling(disable_tagging=True), "k", b"x", tags=TAGS, use_multipart=use_multipart)
         return
     obs.put(s3.store, "k", b"x", tags=TAGS, use_multipart=use_multipart)

@@ -21,18 +21,27 @@ import time
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def descendants() -> list[int]:
-    """Process ids below this process, through /proc."""
-    children: dict[int, list[int]] = {}
+def parents() -> list[tuple[int, int]]:
+    """Every process's id and that of its parent; through /proc, or ps where there is none."""
+    if not os.path.isdir("/proc/self"):
+        lines = subprocess.run(["ps", "-axo", "pid=,ppid="], check=True, capture_output=True, text=True).stdout.split(
+            "\n"
+        )
+        return [(int(pid), int(parent)) for pid, parent in (line.split() for line in lines if line.strip())]
+    found = []
     for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                parent = int(file.read().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):
-            continue  # it ended while we looked
-        children.setdefault(parent, []).append(int(name))
+        if name.isdigit():
+            # One that ends while we look is as good as gone.
+            with contextlib.suppress(OSError, IndexError), open(f"/proc/{name}/stat", errors="replace") as file:
+                found.append((int(name), int(file.read().rpartition(")")[2].split()[1])))
+    return found
+
+
+def descendants() -> list[int]:
+    """Process ids below this process."""
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents():
+        children.setdefault(parent, []).append(pid)
     found, todo = [], [os.getpid()]
     while todo:
         below = children.get(todo.pop(), [])
