@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from obstore._effects import Await, Call, Cancelled, Op
 from obstore._engine import Queue
 from obstore._engine.lifecycle import after_fork_in_child
-from obstore._run.runner import SHIELD_SECONDS, Runner, Task, ground, resume_posted
+from obstore._run.runner import SHIELD_SECONDS, Runner, Task, ground, resume_posted, without_catcher
 
 T = TypeVar("T")
 
@@ -110,11 +110,12 @@ class AsyncRunner(Runner):
 
     def call(self, task: Task, effect: Call) -> Any:
         context = task.context.copy()
-        future = self.the_loop().run_in_executor(None, context.run, _outcome, effect)
+        outcome = _Outcome()
+        future = self.the_loop().run_in_executor(None, context.run, outcome.of, effect)
 
-        def resume(done: asyncio.Future[tuple[Any, BaseException | None]]) -> None:
+        def resume(done: asyncio.Future[None]) -> None:
             if task.waiting is done:
-                self.step(task, *done.result())
+                self.step(task, *outcome.taken())
 
         task.waiting = future
         future.add_done_callback(resume)
@@ -171,12 +172,31 @@ class AsyncRunner(Runner):
             queue.close()
 
 
-def _outcome(effect: Call) -> tuple[Any, BaseException | None]:
-    """On a thread: what the call returned, or raised. A future would change some exceptions, and never end with others."""
-    try:
-        return effect.fn(*effect.args), None
-    except BaseException as exc:  # noqa: BLE001 - the user's, for the operation
-        return None, exc.with_traceback(None if exc.__traceback__ is None else exc.__traceback__.tb_next)
+class _Outcome:
+    """What a call on a thread returned, or raised.
+
+    A future changes some exceptions and never ends with others, and the executor's frames, which the traceback of an
+    exception leads back to, would hold it.
+    """
+
+    __slots__ = ("_error", "_value")
+
+    def __init__(self) -> None:
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def of(self, effect: Call) -> None:
+        """On the thread: make the call."""
+        try:
+            self._value = effect.fn(*effect.args)
+        except BaseException as exc:  # noqa: BLE001 - the user's, for the operation
+            self._error = without_catcher(exc)
+
+    def taken(self) -> tuple[Any, BaseException | None]:
+        """On the loop: value and error, which are not kept here any longer."""
+        value, self._value = self._value, None
+        error, self._error = self._error, None
+        return value, error
 
 
 _registry: list[AsyncRunner] = []

@@ -130,7 +130,7 @@ class Runner:
                     value, error = stop.value, None
                     break
                 except BaseException as exc:  # noqa: BLE001 - goes to whoever waits for the task
-                    value, error = None, _without_us(exc)
+                    value, error = None, without_catcher(exc)
                     break
                 value = error = None
                 try:
@@ -176,7 +176,7 @@ class Runner:
                     else:
                         error = TypeError(f"an operation yielded {effect!r}, which is no effect")
                 except BaseException as exc:  # noqa: BLE001 - what fails to be performed fails where it was asked for
-                    error = _without_us(exc)
+                    error = without_catcher(exc)
             # Not inside the handlers: what others raise from here on has nothing to do with how this one ended.
             self._finish(task, value, error)
         finally:
@@ -324,12 +324,12 @@ class Runner:
             else:
                 return
         except BaseException as exc:  # noqa: BLE001 - delivered to the operation
-            failure = _without_us(exc)
+            failure = without_catcher(exc)
         transfer.waiter = None  # or the response, through its reader's result, would hold itself
         self.step(task, value, failure)
 
 
-def _without_us(error: BaseException) -> BaseException:
+def without_catcher(error: BaseException) -> BaseException:
     """The error, its traceback without the frame that caught it: that one would hold the task, and the task the error."""
     trace = error.__traceback__
     return error.with_traceback(None if trace is None else trace.tb_next)
