@@ -82,7 +82,7 @@ def test_put_stores_what_the_source_holds(subject: Subject, source: str, tmp_pat
             made.close()
     assert set(result) == {"e_tag", "version"}
     assert face.body(face.get(subject.store, "dir/key")) == DATA
-    assert face.head(subject.store, "dir/key")["e_tag"] == result["e_tag"]
+    assert face.head(subject.store, "dir/key")["e_tag"] == subject.e_tag_of(result, "dir/key")
     if subject.remote:
         assert subject.judge_get("dir/key")["Body"] == DATA
 
@@ -188,7 +188,7 @@ def test_put_in_real_parts(subject: Subject, face: Face):
     data = os.urandom(1 << 16) * (2 * part // (1 << 16)) + b"tail"
     result = face.put(subject.store, "big", data, chunk_size=part)
     if subject.remote:
-        assert result["e_tag"].strip('"').endswith("-3")
+        assert subject.e_tag_of(result, "big").strip('"').endswith("-3")
         assert subject.judge_uploads() == []
     assert face.head(subject.store, "big")["size"] == len(data)
     assert face.body(face.get(subject.store, "big")) == data
