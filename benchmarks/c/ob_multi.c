@@ -74,7 +74,8 @@ static long peak_kb(void) {
 }
 
 static double cpu_s(const struct rusage *use) {
-  return (double)(use->ru_utime.tv_sec + use->ru_stime.tv_sec) + (double)(use->ru_utime.tv_usec + use->ru_stime.tv_usec) / 1e6;
+  return (double)(use->ru_utime.tv_sec + use->ru_stime.tv_sec) +
+         (double)(use->ru_utime.tv_usec + use->ru_stime.tv_usec) / 1e6;
 }
 
 /* Runs until `deadline` (us) or until `count` requests are done, and lets those in flight end. Returns how many, -1 on errors. */
@@ -119,7 +120,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "%s\n", dlerror());
     return 1;
   }
-#define OB_SYMBOL(result, name, parameters) \
+#define OB_SYMBOL(result, name, parameters)                                                                            \
   if ((*(void **)&curl_##name = dlsym(library, "curl_" #name)) == NULL) return 1;
 #include "../../csrc/ob_symbols.def"
   url = argv[2];
@@ -148,11 +149,12 @@ int main(int argc, char **argv) {
   getrusage(RUSAGE_SELF, &after);
   if (done < 0) return 1;
   qsort(samples_us, n_samples, sizeof *samples_us, by_value);
-  printf("{\"ops\": %ld, \"bytes\": %lld, \"wall_s\": %.6f, \"cpu_s\": %.6f, \"peak_rss_mb\": %.1f, \"page_faults\": %ld, "
-         "\"context_switches\": %ld, \"p50_us\": %lld, \"p99_us\": %lld, \"errors\": 0, \"version\": \"%s\"}\n",
-         done, (long long)bytes, wall, cpu_s(&after) - cpu_s(&before), (double)peak_kb() * 1024 / 1e6,
-         after.ru_minflt + after.ru_majflt - before.ru_minflt - before.ru_majflt,
-         after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw, (long long)samples_us[n_samples / 2],
-         (long long)samples_us[n_samples * 99 / 100], curl_version_info(0)->version);
+  printf(
+      "{\"ops\": %ld, \"bytes\": %lld, \"wall_s\": %.6f, \"cpu_s\": %.6f, \"peak_rss_mb\": %.1f, \"page_faults\": %ld, "
+      "\"context_switches\": %ld, \"p50_us\": %lld, \"p99_us\": %lld, \"errors\": 0, \"version\": \"%s\"}\n",
+      done, (long long)bytes, wall, cpu_s(&after) - cpu_s(&before), (double)peak_kb() * 1024 / 1e6,
+      after.ru_minflt + after.ru_majflt - before.ru_minflt - before.ru_majflt,
+      after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw, (long long)samples_us[n_samples / 2],
+      (long long)samples_us[n_samples * 99 / 100], curl_version_info(0)->version);
   return 0;
 }

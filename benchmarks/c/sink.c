@@ -28,10 +28,10 @@ typedef enum { ANSWER_OBJECT, ANSWER_HEAD, ANSWER_STORED, ANSWER_BEGUN, ANSWER_C
 typedef struct {
   state state;
   answer answer;
-  uint32_t generation;  /* a delayed answer to a closed connection finds another number */
-  size_t have;          /* bytes of head[] */
-  uint64_t left;        /* of the body, or of the chunk */
-  size_t line;          /* length of the chunk size or trailer line so far */
+  uint32_t generation; /* a delayed answer to a closed connection finds another number */
+  size_t have;         /* bytes of head[] */
+  uint64_t left;       /* of the body, or of the chunk */
+  size_t line;         /* length of the chunk size or trailer line so far */
   char *head;
 } connection;
 
@@ -72,26 +72,26 @@ static void send_answer(int fd) {
   const char *type = "application/octet-stream";
   const char *data = body;
   switch (c->answer) {
-    case ANSWER_OBJECT:
-    case ANSWER_HEAD:
-      n_body = sizeof object;
-      data = object;
-      break;
-    case ANSWER_BEGUN:
-      type = "application/xml";
-      n_body = (size_t)snprintf(body, sizeof body, xml, "InitiateMultipartUpload", "<UploadId>u1</UploadId>",
-                                "InitiateMultipartUpload");
-      break;
-    case ANSWER_COMPLETED:
-      type = "application/xml";
-      n_body = (size_t)snprintf(body, sizeof body, xml, "CompleteMultipartUpload", "<ETag>&quot;0-1&quot;</ETag>",
-                                "CompleteMultipartUpload");
-      break;
-    case ANSWER_DELETED:
-      status = "204 No Content";
-      break;
-    case ANSWER_STORED:
-      break;
+  case ANSWER_OBJECT:
+  case ANSWER_HEAD:
+    n_body = sizeof object;
+    data = object;
+    break;
+  case ANSWER_BEGUN:
+    type = "application/xml";
+    n_body = (size_t)snprintf(body, sizeof body, xml, "InitiateMultipartUpload", "<UploadId>u1</UploadId>",
+                              "InitiateMultipartUpload");
+    break;
+  case ANSWER_COMPLETED:
+    type = "application/xml";
+    n_body = (size_t)snprintf(body, sizeof body, xml, "CompleteMultipartUpload", "<ETag>&quot;0-1&quot;</ETag>",
+                              "CompleteMultipartUpload");
+    break;
+  case ANSWER_DELETED:
+    status = "204 No Content";
+    break;
+  case ANSWER_STORED:
+    break;
   }
   int n = snprintf(out, sizeof out,
                    "HTTP/1.1 %s\r\nServer: sink\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: %s\r\n"
@@ -137,49 +137,51 @@ static int64_t take_body(int fd, const char *data, size_t n) {
   while (at < n && c->state != ANSWERING && c->state != IN_HEAD) {
     char byte = data[at];
     switch (c->state) {
-      case IN_BODY:
-      case IN_CHUNK: {
-        size_t step = n - at < c->left ? n - at : (size_t)c->left;
-        at += step;
-        c->left -= step;
-        if (c->left > 0) break;
-        if (c->state == IN_CHUNK) {
-          c->state = IN_CHUNK_END;
-        } else {
-          finish_request(fd);
-        }
-        break;
+    case IN_BODY:
+    case IN_CHUNK: {
+      size_t step = n - at < c->left ? n - at : (size_t)c->left;
+      at += step;
+      c->left -= step;
+      if (c->left > 0) break;
+      if (c->state == IN_CHUNK) {
+        c->state = IN_CHUNK_END;
+      } else {
+        finish_request(fd);
       }
-      case IN_CHUNK_END: /* the CRLF after a chunk */
-        at++;
-        if (byte == '\n') {
-          c->state = IN_CHUNK_SIZE;
-          c->left = 0;
-          c->line = 0;
-        }
-        break;
-      case IN_CHUNK_SIZE:
-        at++;
-        if (byte == '\n') {
-          c->state = c->left == 0 ? IN_TRAILER : IN_CHUNK;
-          c->line = 0;
-        } else if (byte == ';') {
-          return -1; /* no client sends chunk extensions */
-        } else if (byte != '\r') {
-          int digit = byte >= '0' && byte <= '9' ? byte - '0' : (byte | 32) >= 'a' && (byte | 32) <= 'f' ? (byte | 32) - 'a' + 10 : -1;
-          if (digit < 0) return -1;
-          c->left = c->left * 16 + (uint64_t)digit;
-        }
-        break;
-      default: /* IN_TRAILER: lines up to an empty one */
-        at++;
-        if (byte == '\n') {
-          if (c->line == 0) finish_request(fd);
-          c->line = 0;
-        } else if (byte != '\r') {
-          c->line++;
-        }
-        break;
+      break;
+    }
+    case IN_CHUNK_END: /* the CRLF after a chunk */
+      at++;
+      if (byte == '\n') {
+        c->state = IN_CHUNK_SIZE;
+        c->left = 0;
+        c->line = 0;
+      }
+      break;
+    case IN_CHUNK_SIZE:
+      at++;
+      if (byte == '\n') {
+        c->state = c->left == 0 ? IN_TRAILER : IN_CHUNK;
+        c->line = 0;
+      } else if (byte == ';') {
+        return -1; /* no client sends chunk extensions */
+      } else if (byte != '\r') {
+        int digit = byte >= '0' && byte <= '9'                 ? byte - '0'
+                    : (byte | 32) >= 'a' && (byte | 32) <= 'f' ? (byte | 32) - 'a' + 10
+                                                               : -1;
+        if (digit < 0) return -1;
+        c->left = c->left * 16 + (uint64_t)digit;
+      }
+      break;
+    default: /* IN_TRAILER: lines up to an empty one */
+      at++;
+      if (byte == '\n') {
+        if (c->line == 0) finish_request(fd);
+        c->line = 0;
+      } else if (byte != '\r') {
+        c->line++;
+      }
+      break;
     }
   }
   return (int64_t)at;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from harness import CHUNK_BYTES, CREDENTIALS, PART_BYTES, PART_CONCURRENCY, Peer, main
+from harness import CHUNK_BYTES, CREDENTIALS, PART_BYTES, PART_CONCURRENCY, Peer, UnsupportedError, main
 
 import obstore
 from obstore.store import S3Store
@@ -53,7 +53,10 @@ class Obstore(Peer):
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        pages = obstore.list(self.store, chunk_size=1000, return_arrow=True)
+        try:
+            pages = obstore.list(self.store, chunk_size=1000, return_arrow=True)
+        except NotImplementedError as exc:
+            raise UnsupportedError from exc
         return int(sum(pc.sum(pa.record_batch(page)["size"]).as_py() for page in pages))
 
     async def aget(self, key: str) -> int:
