@@ -14,6 +14,7 @@ import mmap
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -298,6 +299,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     trees = [(name, Path(tree).resolve()) for name, _, tree in (each.partition("=") for each in args.tree)]
     names = [name for name in args.peers.split(",") if name]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers and their memory go, too
     peers = peers_of(trees, args.python, names)
     if args.quick:
         args.rounds = 1
