@@ -276,14 +276,27 @@ static int on_open_socket(void *argument, int purpose, ob_curl_sockaddr *address
   return fd;
 }
 
-/* A kept connection opens no socket, but comes by here. */
+/* Bytes on a kept connection before anything was asked: left over from an answer longer than announced. Read as the next
+ * answer, they would be another object's. TLS records of their own (tickets) look the same, so only plain connections are asked. */
+static bool holds_leftovers(const ob_transfer *x) {
+  if (strncmp(x->url, "http:", 5) != 0 || ob_get_long(x->easy, OB_CURLINFO_NUM_CONNECTS) != 0) return false;
+  int fd = ob_get_socket(x->easy);
+  char byte;
+  return fd != OB_CURL_SOCKET_BAD && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* The connection is there, nothing was sent yet. A kept connection opens no socket, but comes by here. */
 static int on_ready_to_send(void *argument, char *remote_ip, char *local_ip, int remote_port, int local_port) {
   ob_transfer *x = argument;
   (void)remote_ip;
   (void)local_ip;
   (void)remote_port;
   (void)local_port;
-  ob_loop_resolved_onloop(loop_of(x), x);
+  if (x->host != NULL) ob_loop_resolved_onloop(loop_of(x), x);
+  if (holds_leftovers(x)) {
+    refuse(x, OB_KIND_CONNECT, "the kept connection held bytes that nobody asked for");
+    return OB_CURL_PREREQFUNC_ABORT;
+  }
   return OB_CURL_PREREQFUNC_OK;
 }
 
@@ -427,10 +440,8 @@ const char *ob_transfer_apply_onloop(ob_transfer *x) {
   SET_FN(WRITEFUNCTION, on_body);
   SET(ptr, WRITEDATA, x);
   SET(ptr, OPENSOCKETDATA, x);
-  if (x->host != NULL) {
-    SET_FN(PREREQFUNCTION, on_ready_to_send);
-    SET(ptr, PREREQDATA, x);
-  }
+  SET_FN(PREREQFUNCTION, on_ready_to_send);
+  SET(ptr, PREREQDATA, x);
   if ((failed = apply_protocols(options, easy)) != NULL) return failed;
   SET(str, URL, x->url != NULL ? x->url : "");
   if ((failed = apply_method(x, easy)) != NULL) return failed;

@@ -795,7 +795,7 @@ cdef class Transfer:
     @property
     def message(self):
         """libcurl's text of the failure."""
-        return ob_transfer_outcome(self._c_xfer).message.decode("utf-8", "replace")
+        return (<const char *>ob_transfer_outcome(self._c_xfer).message).decode("utf-8", "replace")
 
     @property
     def sent(self):
@@ -823,7 +823,7 @@ cdef class Transfer:
         cdef const ob_timing *t = &outcome.timing
         return Timing(
             t.queue_us / 1e6, t.dns_us / 1e6, t.connect_us / 1e6, t.tls_us / 1e6, t.first_byte_us / 1e6,
-            t.total_us / 1e6, outcome.remote_ip.decode("ascii", "replace"), outcome.remote_port,
+            t.total_us / 1e6, (<const char *>outcome.remote_ip).decode("ascii", "replace"), outcome.remote_port,
             _HTTP_VERSIONS.get(outcome.http_version, ""), outcome.reused != 0,
         )
 

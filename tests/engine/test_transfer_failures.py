@@ -222,3 +222,16 @@ def test_tls_to_a_plain_server(desk, scripted):
     transfer = desk.fetch(scripted.url.replace("http:", "https:"))
     assert transfer.kind in ("tls", "connect")
     assert not transfer.sent
+
+
+def test_leftovers_on_a_kept_connection_never_become_the_next_answer(desk, scripted):
+    """An answer longer than announced that goes on like another answer: read as one, it would be another object."""
+    forged = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nEVIL"
+    kinds = set()
+    for _ in range(100):
+        scripted.push(Reply(200, body=b"x" * 10 + forged, content_length=10), Reply(200, body=b"next"))
+        desk.fetch()
+        following = desk.fetch()
+        kinds.add((following.kind, bytes(following.body()), following.sent))
+        scripted._queue.clear()
+    assert kinds <= {("ok", b"next", True), ("connect", b"", False)}
