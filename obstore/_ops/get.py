@@ -31,7 +31,7 @@ def get_range(backend: Backend, path: Any, start: Any, end: Any, length: Any, of
     key = backend.parse_key(path, "path")
     first, last = args.parse_span(start, end, length, offset)
     if into is not None:
-        _writable(into, last - first, "into")
+        into = _writable(into, last - first, "into")
     return backend.get_range(key, first, last, into)
 
 
