@@ -121,14 +121,13 @@ class RemoteBackend:
             try:
                 response = yield attempt
             except AttemptFailed as exc:
-                failure = exc
+                failure = exc.with_traceback(None)  # it leads to this frame, and this frame to it
             finally:
                 del attempt
             if failure is not None:
                 # Out here, where what is raised has no failure, and with it no body, in its context.
-                broken = failure.response
-                if resumable and failure.received and broken is not None and 200 <= broken.status < 300:
-                    raise BodyBroke(broken, failure.received, failure)
+                if resumable and failure.received and failure.response is not None:
+                    raise BodyBroke(failure.response, failure.received, failure)
                 yield from self.after_failure(request, failure, retry, url)
                 continue
             status = response.status
@@ -184,6 +183,7 @@ class RemoteBackend:
             return
         pause = retry.delay() if may_repeat(request, failure) else None
         retry.note_failure(failure, pause or 0.0)
+        failure.response = None  # with the body; the frames that an error keeps keep the failure
         if pause is None:
             raise self.dialect.error_for_failure(
                 request,
@@ -213,7 +213,7 @@ class RemoteBackend:
                 raise GenericError.of(self.name, "the object changed while its range was read", key=key)
             return RemoteObject(self, request, response, meta, (meta["size"], meta["size"]), {}, retry)
         try:
-            meta, span, attributes = self.dialect.read_get(response, key, spec)
+            meta, span, attributes = self.dialect.read_get(response, key, spec, sliced=response.sliced)
         except BaseException:
             response.cancel()
             raise
@@ -231,7 +231,7 @@ class RemoteBackend:
                 request, COLLECT if into is None else INTO, into=into, retry=retry, resumable=True
             )
         except BodyBroke as exc:
-            broke = exc
+            broke = exc.with_traceback(None)
         if broke is not None:
             return (yield from self._finish_range(request, start, end, into, broke, retry))
         first, last = self.dialect.check_range(response, start, end, sliced=response.sliced)
@@ -251,6 +251,7 @@ class RemoteBackend:
         response = broke.response
         start, end = self.dialect.check_range(response, start, end, sliced=response.sliced)
         e_tag = response.header("etag")
+        del response
         if into is not None:
             yield from self.rest(request, start, end, e_tag, broke, retry, memoryview(into).cast("B"))
             return end - start
@@ -280,6 +281,24 @@ class RemoteBackend:
             The pieces, the first included; empty where they went into ``view``.
         """
         pieces: list[Any] = []
+        try:
+            yield from self._rest(request, start, end, e_tag, broke, retry, view, pieces)
+        except BaseException:
+            pieces.clear()  # the error keeps this frame
+            raise
+        return pieces
+
+    def _rest(
+        self,
+        request: Request,
+        start: int,
+        end: int,
+        e_tag: str | None,
+        broke: BodyBroke,
+        retry: Retry,
+        view: memoryview | None,
+        pieces: list[Any],
+    ) -> Op[None]:
         position = start
         while True:
             if view is None:
@@ -287,11 +306,12 @@ class RemoteBackend:
                 got = len(pieces[-1])
             else:
                 got = broke.received
+            broke.response = broke.failure.response = None
             position += got
             if got:
                 retry.progressed()
             if position >= end:
-                return pieces
+                return
             yield from self.before_resume(request, e_tag, broke.failure, retry)
             follow_up = self.dialect.build_resume(request, position, end, e_tag)
             again: BodyBroke | None = None
@@ -304,7 +324,7 @@ class RemoteBackend:
                     resumable=True,
                 )
             except BodyBroke as exc:
-                again = exc
+                again = exc.with_traceback(None)
                 response = exc.response
             self.dialect.check_resume(response, position, end, e_tag)
             if again is not None:
@@ -314,12 +334,13 @@ class RemoteBackend:
                 raise _short(self.name, request.key or "", position - start + response.received, end - start)
             if view is None:
                 pieces.append(response.body())
-            return pieces
+            return
 
     def before_resume(self, request: Request, e_tag: str | None, failure: AttemptFailed, retry: Retry) -> Op[None]:
         """Wait before a resumption, or raise where there can be none."""
         if e_tag is None:
             retry.note_failure(failure, 0.0)
+            failure.response = None
             raise self.dialect.error_for_failure(
                 request,
                 failure,
@@ -347,7 +368,10 @@ class RemoteBackend:
                 request_id=response.header("x-amz-request-id"),
                 hint="the endpoint may not speak this protocol",
             ) from None
-        return self.dialect.read_list(page)
+        found = self.dialect.read_list(page)
+        if cursor is not None and found.cursor == cursor:
+            raise GenericError.of(self.name, "the listing does not advance: the server repeats its continuation token")
+        return found
 
     # ---- writing ----------------------------------------------------------------------------------------
 
@@ -521,7 +545,7 @@ class RemoteObject:
         try:
             body = yield Collect(self._response)
         except AttemptFailed as exc:
-            failure = exc
+            failure = exc.with_traceback(None)
         finally:
             response = self._take_response()
         if failure is not None:
@@ -549,7 +573,7 @@ class RemoteObject:
             try:
                 more = yield Read(self._response, size - len(chunk))
             except AttemptFailed as exc:
-                failure = exc
+                failure = exc.with_traceback(None)
             if failure is not None:
                 if self._closed:
                     break  # by another thread: this is the end

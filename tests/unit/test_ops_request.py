@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -315,6 +317,25 @@ def test_failure_below_http_leaves_nothing_of_itself_in_the_error() -> None:
         seen.append(chain)
         chain = chain.__context__
     assert seen == []
+
+
+@pytest.mark.parametrize("tag", [None, '"e"'], ids=["not resumed", "resumed in vain"])
+def test_kept_error_keeps_no_body(tag: str | None) -> None:
+    """Programs collect errors; the transfers behind them must go, and not wait for the cyclic collector."""
+    headers = {} if tag is None else {"etag": tag}
+    part = Answer(206, b"x", content_range="bytes 0-2/3", **headers)
+    gone = weakref.ref(part)
+    answers = [failed("interrupted", response=part)]
+    del part
+    backend = backend_of(policy={"max_retries": 1, "init_backoff_s": 0.0})
+    gc.disable()
+    try:
+        with pytest.raises(ConnectionFailedError) as caught:
+            Driver(lambda _: answers.pop() if answers else failed("connect")).run(backend.get_range("k", 0, 3, None))
+        assert caught.value.attempts
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_headers_are_not_among_the_variables_of_frames_that_failed() -> None:
