@@ -201,6 +201,11 @@ static void expect_deadline(ob_loop *loop, ob_transfer *x) {
   }
 }
 
+void ob_loop_head_held_onloop(ob_loop *loop, ob_transfer *x) {
+  x->head_due_us = x->moved_us + OB_COALESCE_US;
+  if (x->head_due_us < loop->next_deadline_us) loop->next_deadline_us = x->head_due_us;
+}
+
 static void move(ob_transfer *x, ob_xfer_state to) {
   ob_lock(&x->lock);
   ob_transfer_move_locked(x, to);
@@ -469,11 +474,26 @@ static int64_t stalls_at(ob_transfer *x) {
   return since + options->read_timeout_ms * 1000;
 }
 
+/* The body of a small answer is slow: its head is not kept waiting for it any longer. */
+static void give_head(ob_loop *loop, ob_transfer *x) {
+  ob_lock(&x->lock);
+  x->coalesced = false;
+  ob_unlock(&x->lock);
+  ob_loop_ready_onloop(loop, x, OB_EVENT_HEAD);
+}
+
 static void check_deadlines(ob_loop *loop) {
   loop->next_deadline_us = INT64_MAX;
   ob_transfer *next;
   for (ob_transfer *x = loop->attached; x != NULL; x = next) {
     next = x->attached_next;
+    if (x->coalesced) {
+      if (x->head_due_us <= loop->now_us) {
+        give_head(loop, x);
+      } else if (x->head_due_us < loop->next_deadline_us) {
+        loop->next_deadline_us = x->head_due_us;
+      }
+    }
     if (x->client->options.read_timeout_ms <= 0 || is_paused(x)) continue;
     int64_t at = stalls_at(x);
     if (at <= loop->now_us) {

@@ -26,6 +26,8 @@ bool ob_loop_closed(ob_loop *loop);
 uint64_t ob_loop_wakeups(ob_loop *loop);
 /* Loop thread: publish these events of x after the current perform. */
 void ob_loop_ready_onloop(ob_loop *loop, ob_transfer *x, int events);
+/* Loop thread: the head of x is held back for its body; see OB_COALESCE_US. */
+void ob_loop_head_held_onloop(ob_loop *loop, ob_transfer *x);
 /* Loop thread: x is about to connect, or found a connection: the name is known to the multi's cache by now. */
 void ob_loop_resolved_onloop(ob_loop *loop, ob_transfer *x);
 

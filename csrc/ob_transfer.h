@@ -110,6 +110,8 @@ void ob_transfer_set_slice(ob_transfer *x, uint64_t start, uint64_t len);
 /* A stream whose announced body is at most this long is delivered once, at END (HEAD and END together):
  * one wakeup and one resumption for a small object instead of two. */
 #define OB_COALESCE_BYTES 65536
+/* ... unless the body takes longer than this: then HEAD comes by itself. */
+#define OB_COALESCE_US 20000
 /* Default window of a stream: body bytes held for a consumer that is not reading before the transfer pauses. */
 #define OB_WINDOW_BYTES (1u << 20)
 

@@ -18,9 +18,10 @@ from obstore._ops.args import whole_number
 from obstore._ops.get import DEFAULT_COALESCE
 from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
 from obstore._run import run as _run
-from obstore._run.aio import start as _start
+from obstore._run import start as _start
 from obstore._streams import GetResult, ListStream, opened, wrapped, wrapped_all
 from obstore._types import Attributes, Backend, Buffer, GetOptions, ListResult, ObjectMeta, PutMode, PutResult
+from obstore._version import __version__
 from obstore.exceptions import NotSupportedError
 
 if TYPE_CHECKING:
@@ -517,7 +518,7 @@ def stats() -> dict[str, int]:
 
 def debug_info() -> dict[str, Any]:
     """What a bug report needs: versions, the libcurl in use and where it came from, limits, counters."""
-    return lifecycle.debug_info()
+    return {**lifecycle.debug_info(), "obstore": __version__}
 
 
 def _backend_of(store: Any) -> Backend:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from obstore._effects import Op
 from obstore._engine import Bytes, ListItem
-from obstore._run import run
-from obstore._run.aio import start
+from obstore._run import run, start
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import quote, urlencode
 
 __all__ = ["STANDARD", "canonical_attributes", "canonical_name", "encode_tags"]
 
@@ -47,7 +48,5 @@ def canonical_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
 
 
 def encode_tags(tags: Mapping[str, str]) -> str:
-    """Tags form-urlencoded and joined in the caller's order."""
-    from urllib.parse import urlencode
-
-    return urlencode(list(tags.items()))
+    """Tags as a query string in the caller's order; a space is ``%20``, which servers that do not know ``+`` read too."""
+    return urlencode(list(tags.items()), quote_via=quote)

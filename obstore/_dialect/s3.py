@@ -16,7 +16,7 @@ from obstore._dialect.s3_read import METADATA, S3Readers
 from obstore._dialect.s3_request import Header, PartTag, S3Request, own
 from obstore._dialect.s3_settings import COPY_SSE, SSE, encryption, place
 from obstore._effects import Request, Response
-from obstore._types import Buffer, GetSpec, PutSpec
+from obstore._types import Buffer, GetSpec, PutSpec, Range
 
 if TYPE_CHECKING:
     from obstore._config.s3 import S3Settings
@@ -25,6 +25,7 @@ __all__ = ["PartTag", "S3Dialect", "S3Request"]
 
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
+_MAX_OFFSET = 2**63 - 1
 
 _EMPTY_HASH = payload_hash(None)
 _COPY_HINT = "configure copy_if_not_exists: 'multipart', or a header that this service honours"
@@ -153,6 +154,7 @@ class S3Dialect(S3Readers, S3Failures):
             self._headers((*self._part_sse, *extra)) if extra else self._read_headers,
             key=self.list_strip + key,
             payload_hash=self._bodyless_hash,
+            slice_=None if spec.head or spec.range is None else _slice_of(spec.range),
         )
 
     def build_range(self, key: str, start: int, end: int) -> S3Request:
@@ -501,3 +503,10 @@ class S3Dialect(S3Readers, S3Failures):
 
 def _base64_of_hex(digest: str) -> str:
     return base64.b64encode(bytes.fromhex(digest)).decode("ascii")
+
+
+def _slice_of(wanted: Range) -> tuple[int, int] | None:
+    """What the engine cuts out of a whole object that comes instead; a suffix only the answer could place."""
+    if wanted.start is None:
+        return None
+    return wanted.start, (_MAX_OFFSET if wanted.end is None else wanted.end) - wanted.start

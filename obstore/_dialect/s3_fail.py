@@ -28,6 +28,7 @@ _CLASS_OF_STATUS: dict[int, type[exceptions.BaseError]] = {
     404: exceptions.NotFoundError,
     409: exceptions.AlreadyExistsError,
     412: exceptions.PreconditionError,
+    501: exceptions.NotSupportedError,
 }
 _CODE_ELEMENT = re.compile(rb"<(?:[\w.-]+:)?Code>\s*([A-Za-z]+)\s*</")
 

@@ -86,7 +86,8 @@ class S3Readers:
         key: str | None,
     ) -> tuple[tuple[int, int], int]:
         """The bytes that the body holds, and the object's whole size."""
-        if response.status != 206:
+        # Some servers send a part with its Content-Range, and call it 200.
+        if response.status != 206 and content_range is None:
             size = parse_length(length)
             if size is not None:
                 span = resolve_range(wanted, size)
@@ -116,11 +117,7 @@ class S3Readers:
             GenericError: it holds other bytes.
         """
         content_range = response.header("content-range")
-        if (
-            response.status == 206
-            and content_range is not None
-            and content_range.startswith(f"bytes {start}-{end - 1}/")
-        ):
+        if content_range is not None and content_range.startswith(f"bytes {start}-{end - 1}/"):
             return start, end
         return self._read_range(
             response, content_range, response.header("content-length"), Range(start, end), sliced, None
@@ -206,11 +203,11 @@ class S3Readers:
         return PartTag(e_tag, None if algorithm is None else result.find(f"Checksum{algorithm}"))
 
     def read_finish(self, response: Response, body: Buffer) -> PutResult:
-        """Raises GenericError where the answer has no ETag."""
+        """Raises GenericError where the answer has no ETag; one that is empty, as Ceph sends it, is none."""
         e_tag = self._document(body, ("CompleteMultipartUploadResult",), "CompleteMultipartUpload").find("ETag")
-        if not e_tag:
+        if e_tag is None:
             raise self._unreadable("Got invalid CompleteMultipartUpload response: missing field `ETag`", response)
-        return {"e_tag": e_tag, "version": response.header("x-amz-version-id")}
+        return {"e_tag": e_tag or None, "version": response.header("x-amz-version-id")}
 
     def read_delete(self, body: Buffer, keys: Sequence[str]) -> list[Exception | None]:
         """What became of each key, in the order of ``keys``: ``None`` is deleted, or was not there."""

@@ -4,7 +4,32 @@
 to the engine without anyone above knowing it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from obstore._effects import Op
+from obstore._engine import lifecycle
 from obstore._run.client import ClientHandle
 from obstore._run.sync import run
 
-__all__ = ["ClientHandle", "run"]
+if TYPE_CHECKING:
+    from obstore._run.aio import OperationFuture
+
+__all__ = ["ClientHandle", "run", "start"]
+
+T = TypeVar("T")
+
+_start: Callable[[Any], Any] | None = None
+
+
+def start(op: Op[T]) -> OperationFuture[T]:
+    """Start an operation on the running event loop; see ``aio.start``. Programs without one do not pay for asyncio's import."""
+    global _start  # noqa: PLW0603 - resolved once
+    if _start is None:
+        with lifecycle.setting_up():
+            from obstore._run import aio
+
+            _start = aio.start
+    return _start(op)  # type: ignore[no-any-return]

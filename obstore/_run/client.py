@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import tempfile
+import os
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from obstore._engine import Client, lifecycle
@@ -26,14 +28,13 @@ class ClientHandle:
         follow: redirects to follow; 0 for signed requests.
     """
 
-    __slots__ = ("_client", "_pem", "endpoint", "follow", "options")
+    __slots__ = ("__weakref__", "_client", "endpoint", "follow", "options")
 
     def __init__(self, options: ClientOptions, endpoint: str, follow: int = 0) -> None:
         self.options = options
         self.endpoint = endpoint
         self.follow = follow
         self._client: Client | None = None
-        self._pem: Any = None
 
     def engine_client(self) -> Client:
         """The engine's client. Any thread.
@@ -91,11 +92,20 @@ class ClientHandle:
 
     def _pem_file(self, pem: bytes) -> str:
         """A private temporary file that lives as long as this handle."""
-        file = tempfile.NamedTemporaryFile(prefix="obstore-", suffix=".pem")  # noqa: SIM115 - kept open on purpose
-        file.write(pem)
-        file.flush()
-        self._pem = (self._pem, file)
-        return file.name
+        import tempfile
+
+        descriptor, path = tempfile.mkstemp(prefix="obstore-", suffix=".pem")
+        with open(descriptor, "wb") as file:
+            file.write(pem)
+        weakref.finalize(self, _remove, path, os.getpid())
+        return path
+
+
+def _remove(path: str, owner: int) -> None:
+    """Remove a file of ours; the children of the process that made it leave it alone."""
+    if os.getpid() == owner:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _ms(seconds: float | None) -> int:

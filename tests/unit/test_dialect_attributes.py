@@ -42,4 +42,4 @@ def test_only_text(attributes):
 
 
 def test_tags_keep_their_order():
-    assert encode_tags({"b": "1 2", "a&": "=", "é": ""}) == "b=1+2&a%26=%3D&%C3%A9="
+    assert encode_tags({"b": "1 2", "a&": "=", "é": ""}) == "b=1%202&a%26=%3D&%C3%A9="
