@@ -32,4 +32,4 @@ def start(op: Op[T]) -> OperationFuture[T]:
             from obstore._run import aio
 
             _start = aio.start
-    return _start(op)  # type: ignore[no-any-return]
+    return _start(op)

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from obstore._engine import Client, lifecycle
 
