@@ -40,7 +40,7 @@ check: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/lint ## lint, formatting and typ
 	$(BIN)/ruff check $(PY_PATHS)
 	$(BIN)/ruff format --check $(PY_PATHS)
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint obstore  # it calls pycodestyle by name
-	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.[ch] tests/csrc/*.[ch])
+	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.[ch] tests/csrc/*.[ch] benchmarks/c/*.c)
 	$(BIN)/codespell
 	$(BIN)/zizmor --quiet --offline .github/workflows
 	$(BIN)/mypy
@@ -49,7 +49,7 @@ check: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/lint ## lint, formatting and typ
 fmt: $(STAMPS)/lint ## format all sources in place
 	$(BIN)/ruff check --fix-only $(PY_PATHS)
 	$(BIN)/ruff format $(PY_PATHS)
-	$(BIN)/clang-format -i $(wildcard csrc/*.[ch] tests/csrc/*.[ch])
+	$(BIN)/clang-format -i $(wildcard csrc/*.[ch] tests/csrc/*.[ch] benchmarks/c/*.c)
 
 bench: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the benchmarks (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks.scorecard $(ARGS)

@@ -109,8 +109,8 @@ struct ob_transfer {
   ob_transfer *ready_next;
   int ready_events;
   bool in_ready;
-  bool headed;      /* the final header block is complete */
-  bool coalesced;   /* HEAD comes with END, or at head_due_us */
+  bool headed;    /* the final header block is complete */
+  bool coalesced; /* HEAD comes with END, or at head_due_us */
   int64_t head_due_us;
   bool verdict_set; /* a callback ended the transfer: kind and message are ours, not libcurl's */
   uint64_t skip;    /* bytes of a 200 answer before the slice */

@@ -228,7 +228,7 @@ class Upload(Protocol):
     min_part_bytes: int
 
     def part(self, number: int, body: Sequence[Buffer]) -> Op[None]:
-        """Send part ``number`` (from 1). All parts but the last have one size."""
+        """Send part ``number`` (from 1), in order. Later parts may be larger than earlier ones, the last one smaller."""
 
     def finish(self) -> Op[PutResult]:
         """Make the object."""

@@ -196,7 +196,6 @@ cdef class Bytes:
 
     def __eq__(self, other):
         cdef Py_buffer view
-        cdef bint same
         if not PyObject_CheckBuffer(other):
             return NotImplemented
         try:

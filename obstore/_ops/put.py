@@ -8,14 +8,17 @@ from typing import Any
 
 from obstore._effects import Await, Call, Cancel, Fork, Op
 from obstore._ops import args
-from obstore._ops.remote import settle
+from obstore._ops.remote import begin_upload, settle
 from obstore._types import Backend, Buffer, PutResult, PutSpec, Upload
 
 DEFAULT_CHUNK_SIZE = 5 * 1024 * 1024
 DEFAULT_CONCURRENCY = 12
 
 _MAX_PARTS_PLANNED = 9_900  # of 10,000: room for a source that turns out longer than it said
-_GROW_EVERY = 1_000  # parts after which parts of a source of unknown length double in size
+# Parts of a source of unknown length keep their size for so many parts (some services want all of one size), then double
+# every so many: 10,000 of them hold 5 TiB even where the first have 5 MiB.
+_GROW_AFTER = 4_500
+_GROW_EVERY = 500
 
 
 class Source:
@@ -274,7 +277,7 @@ def part_size(chunk: int, size: int | None, upload: Upload) -> int:
 def upload(backend: Backend, key: str, source: Source, spec: PutSpec, chunk: int, window: int) -> Op[PutResult]:
     """Write an object in parts, up to ``window`` of them at once; whatever fails, nothing is left behind."""
     first = yield from source.read(chunk)
-    started: Upload = yield from backend.start_upload(key, spec)
+    started: Upload = yield from begin_upload(backend.start_upload(key, spec))
     running: list[Any] = []
     try:
         size = part_size(chunk, source.size, started)
@@ -291,7 +294,8 @@ def upload(backend: Backend, key: str, source: Source, spec: PutSpec, chunk: int
                 break
             yield from settle(running, window)
             number += 1
-            if source.size is None and started.max_parts is not None and number % _GROW_EVERY == 1:
+            grown = number - _GROW_AFTER
+            if grown > 0 and grown % _GROW_EVERY == 1 and source.size is None and started.max_parts is not None:
                 size *= 2
             piece = yield from source.read(size)
         yield from settle(running, 1)

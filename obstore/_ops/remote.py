@@ -42,6 +42,7 @@ _HASH_INLINE_BYTES = 1 << 20
 # Copies of more than one request take parts of this size: 10,000 of them suffice for any object.
 _COPY_PART_BYTES = 512 << 20
 _COPY_CONCURRENCY = 8
+_START_PATIENCE_SECONDS = 0.1
 
 
 class BodyBroke(Exception):  # noqa: N818 - a signal between a request and the code that resumes its body
@@ -434,7 +435,7 @@ class RemoteBackend:
 
     def _copy_in_parts(self, from_: str, to: str, size: int, spec: PutSpec) -> Op[None]:
         dialect = self.dialect
-        upload = yield from self._start_upload(to, spec)
+        upload = yield from begin_upload(self._start_upload(to, spec))
         running: list[Any] = []
         try:
             spans: list[tuple[int, int] | None] = [
@@ -461,6 +462,31 @@ class RemoteBackend:
         for outcome in (yield from self.delete([from_])):
             if outcome is not None:
                 raise outcome
+
+
+def begin_upload(start: Op[Any]) -> Op[Any]:
+    """Start an upload in parts. Cancelled meanwhile, wait a moment for its name: without it, nothing could abort it."""
+    child = yield Fork(start)
+    try:
+        while not child.done:
+            yield Join([child])
+    except GeneratorExit:
+        raise
+    except BaseException:
+        patience = yield Fork(_pause(_START_PATIENCE_SECONDS))
+        if not child.done:
+            yield Join([child, patience])
+        yield Cancel([child, patience])
+        if child.result is not None:
+            yield from child.result.abort()
+        raise
+    if child.error is not None:
+        raise child.error
+    return child.result
+
+
+def _pause(seconds: float) -> Op[None]:
+    yield Sleep(seconds)
 
 
 def settle(running: list[Any], limit: int) -> Op[None]:

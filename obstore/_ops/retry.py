@@ -62,7 +62,8 @@ class Retry:
             return None
         ceiling = min(policy.max_backoff_s, policy.init_backoff_s * policy.base ** min(self.retries, 64))
         self.retries += 1
-        return max(minimum, random.uniform(0.0, ceiling))  # noqa: S311 - full jitter, not cryptography
+        # Full jitter; on top of what the server asked for, or all that it asked would come back together.
+        return minimum + random.uniform(0.0, ceiling)  # noqa: S311 - not cryptography
 
     def note_response(self, response: Response, wait: float) -> None:
         """Remember a try that was answered, but not as wished."""

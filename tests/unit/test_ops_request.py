@@ -147,7 +147,7 @@ def test_retry_after_in_seconds_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> No
     backend = backend_of(policy={"init_backoff_s": 0.1})
     driver = Driver([error(503, retry_after="7"), HEAD])
     driver.run(backend.head("k", None))
-    assert driver.slept == [7.0]
+    assert 7.0 <= driver.slept[0] <= 7.1  # and a jitter, so that not all come back together
 
 
 def test_retry_after_as_a_date_is_obeyed() -> None:
