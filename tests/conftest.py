@@ -13,7 +13,11 @@ pytest_plugins = ["tests.fix_gc", "tests.fix_server", "tests.fix_stores"]
 ON_REQUEST = ("ceph", "localstack", "network")
 
 
+NOT_RUN: pytest.StashKey[dict[str, int]] = pytest.StashKey()
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[NOT_RUN] = {}
     # A crash in C prints every thread's Python stack, on the real stderr even while output is captured.
     if not faulthandler.is_enabled():
         faulthandler.enable(file=sys.__stderr__, all_threads=True)
@@ -30,3 +34,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+        for name in unasked:
+            config.stash[NOT_RUN][name] = sum(1 for item in left_out if item.get_closest_marker(name))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what was not run, and how to run it."""
+    for name, count in sorted(config.stash[NOT_RUN].items()):
+        if count:
+            terminalreporter.write_line(f"not run: {count} tests marked {name}; run them with -m {name}")
