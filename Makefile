@@ -2,11 +2,13 @@
 # and installed editable, the tools or test servers that the target needs. Stamp files make the second run quick.
 #
 #   make test PYTHON=python3.13      another interpreter (run `make clean` first when changing)
-#   make test ARGS="-k multipart"    options for pytest
+#   make test ARGS="-k multipart"    options for pytest; JOBS=0 runs them one after the other
 #   OBSTORE_DEBUG=1 make build       see setup.py for the switches
 
 PYTHON ?= python3
 ARGS ?=
+# Tests at a time: they wait for servers more than they compute, so more than the usual two cores.
+JOBS ?= 3
 VENV := .venv
 CACHE := .cache
 BIN := $(VENV)/bin
@@ -31,7 +33,7 @@ help: ## show this list
 build: $(STAMPS)/build ## build the extension modules and install the package into .venv, editable
 
 test: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the test suite (ARGS="..." goes to pytest)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 demo: $(STAMPS)/build $(STAMPS)/demo ## upload and download thousands of objects, checking every byte
 	$(BIN)/python -m docs.examples.demo $(ARGS)

@@ -240,8 +240,8 @@ def test_list_passes_over_empty_pages(fake_s3: FakeS3):
         return Reply(200, {"content-type": "application/xml"}, f"<ListBucketResult>{body}</ListBucketResult>".encode())
 
     item = "<Contents><Key>k</Key><LastModified>2024-01-02T03:04:05.678Z</LastModified><ETag>&quot;x&quot;</ETag><Size>7</Size></Contents>"
-    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t+/=&amp;</NextContinuationToken>"
-    fake_s3.push(page(more), page(item + more), page("<IsTruncated>false</IsTruncated>"))
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>{}+/=&amp;</NextContinuationToken>"
+    fake_s3.push(page(more.format(1)), page(item + more.format(2)), page("<IsTruncated>false</IsTruncated>"))
     (entry,) = obs.list(S3Store(**fake_s3.config()))
     assert entry == {
         "path": "k",
@@ -250,7 +250,7 @@ def test_list_passes_over_empty_pages(fake_s3: FakeS3):
         "e_tag": '"x"',
         "version": None,
     }
-    assert [r.query.get("continuation-token") for r in fake_s3.requests] == [None, "t+/=&", "t+/=&"]
+    assert [r.query.get("continuation-token") for r in fake_s3.requests] == [None, "1+/=&", "2+/=&"]
 
 
 def test_local_listing_hides_nothing_but_staging_files(tmp_path):

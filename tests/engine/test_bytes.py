@@ -22,6 +22,11 @@ from obstore import Bytes
 ALL = bytes(range(256))
 
 
+def named(value: object) -> str:
+    """The id of a parameter: its repr, which is the same in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
 class Sub(Bytes):
     pass
 
@@ -43,7 +48,7 @@ class Sub(Bytes):
         Bytes(b"abc"),
         Sub(b"abc"),
     ],
-    ids=repr,
+    ids=lambda source: type(source).__name__,
 )
 def test_takes_any_run_of_unsigned_bytes(source):
     assert Bytes(source).to_bytes() == Bytes(buf=source).to_bytes() == b"abc"
@@ -70,7 +75,7 @@ def test_is_empty_by_default():
         (memoryview(b"abcdef").cast("B", (2, 3)), ValueError, "Buffer must be one-dimensional"),
         (memoryview(b"a").cast("B", ()), ValueError, "Buffer must be one-dimensional"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_refuses_other_sources(source, kind, text):
     with pytest.raises(kind, match=f"^{re.escape(text)}$"):
@@ -171,7 +176,7 @@ def test_exported_buffer_keeps_the_object():
 # ---- buffer -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("made", [Bytes(b"abc"), Bytes(bytearray(b"xabc"))[1:], Bytes(), Bytes(b"abc")[3:]], ids=repr)
+@pytest.mark.parametrize("made", [Bytes(b"abc"), Bytes(bytearray(b"xabc"))[1:], Bytes(), Bytes(b"abc")[3:]], ids=named)
 def test_exports_a_read_only_run_of_bytes(made):
     view = memoryview(made)
     assert view.readonly
@@ -239,7 +244,7 @@ def test_cannot_be_changed(attempt):
         Bytes(b"xabx")[1:3],
         mock.ANY,
     ],
-    ids=repr,
+    ids=named,
 )
 def test_equals_the_same_bytes_in_any_buffer(other):
     made = Bytes(b"ab")
@@ -266,7 +271,7 @@ def test_equals_the_same_bytes_in_any_buffer(other):
         97,
         object,
     ],
-    ids=repr,
+    ids=named,
 )
 def test_differs_from_all_else(other):
     made = Bytes(b"ab")
@@ -276,7 +281,7 @@ def test_differs_from_all_else(other):
 
 
 @pytest.mark.parametrize("operation", [operator.lt, operator.le, operator.gt, operator.ge])
-@pytest.mark.parametrize("other", [Bytes(b"b"), b"b"], ids=repr)
+@pytest.mark.parametrize("other", [Bytes(b"b"), b"b"], ids=named)
 def test_has_no_order(operation, other):
     with pytest.raises(TypeError, match="not supported between instances of"):
         operation(Bytes(b"a"), other)
@@ -291,14 +296,14 @@ def test_has_no_hash():
 # ---- operators ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("other", [b"b", bytearray(b"b"), memoryview(b"b"), Bytes(b"b"), b"", ALL], ids=repr)
+@pytest.mark.parametrize("other", [b"b", bytearray(b"b"), memoryview(b"b"), Bytes(b"b"), b"", ALL], ids=named)
 def test_adds_any_buffer(other):
     assert_is(Bytes(b"a") + other, b"a" + bytes(other))
     assert b"x" + Bytes(b"a") == b"xa"
     assert type(b"x" + Bytes(b"a")) is bytes
 
 
-@pytest.mark.parametrize("other", ["b", 1, None, [1], array.array("i", [1]), memoryview(b"abcd")[::2]], ids=repr)
+@pytest.mark.parametrize("other", ["b", 1, None, [1], array.array("i", [1]), memoryview(b"abcd")[::2]], ids=named)
 def test_adds_nothing_else(other):
     with pytest.raises(TypeError, match=r"unsupported operand type\(s\) for \+"):
         Bytes(b"a") + other
@@ -359,7 +364,7 @@ def test_contains_as_bytes_does(needle, kind):
         (array.array("i", [97]), BufferError),
         (memoryview(b"abcd")[::2], ValueError),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_contains_takes_byte_strings_only(needle, kind):
     with pytest.raises(kind):
@@ -543,7 +548,7 @@ def test_repr_is_an_expression():
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("made", [Bytes(), Bytes(ALL), Bytes(bytearray(ALL))[3:9], Sub(b"abc")], ids=repr)
+@pytest.mark.parametrize("made", [Bytes(), Bytes(ALL), Bytes(bytearray(ALL))[3:9], Sub(b"abc")], ids=named)
 def test_pickles(made, protocol):
     again = pickle.loads(pickle.dumps(made, protocol))
     assert again == made

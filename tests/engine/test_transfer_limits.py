@@ -201,11 +201,12 @@ def test_blocks_are_given_back(desk, scripted):
     before = stats()["block_bytes"]
     transfer = desk.fetch()
     body = transfer.body()
-    assert stats()["block_bytes"] - before == BIG
+    held = stats()["block_bytes"]
+    assert held - before >= BIG, "more where a larger block was kept from before"
     tail = body[-1:]
     del transfer, body
     desk.deliveries.clear()
-    assert stats()["block_bytes"] - before == BIG, "a slice keeps the block"
+    assert stats()["block_bytes"] == held, "a slice keeps the block"
     assert tail == b"\0"
     del tail
     assert stats()["block_bytes"] == before
