@@ -7,7 +7,7 @@ from typing import Any
 
 from obstore._effects import Cancel, Fork, Op
 from obstore._ops import args
-from obstore._ops.remote import settle
+from obstore._ops.forks import settle
 from obstore._types import Backend
 from obstore.exceptions import NotFoundError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from obstore._effects import Cancel, Fork, Op
 from obstore._ops import args
-from obstore._ops.remote import settle
+from obstore._ops.forks import settle
 from obstore._types import Backend, ObjectMeta, Opened
 
 DEFAULT_COALESCE = 1024 * 1024

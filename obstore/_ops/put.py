@@ -8,7 +8,7 @@ from typing import Any
 
 from obstore._effects import Await, Call, Cancel, Fork, Op
 from obstore._ops import args
-from obstore._ops.remote import begin_upload, settle
+from obstore._ops.forks import begin_upload, settle
 from obstore._types import Backend, Buffer, PutResult, PutSpec, Upload
 
 DEFAULT_CHUNK_SIZE = 5 * 1024 * 1024

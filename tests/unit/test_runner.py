@@ -18,7 +18,7 @@ import uvloop
 
 import obstore as obs
 from obstore._effects import Await, Call, Cancel, Cancelled, Flight, Fork, Join, Op, Sleep
-from obstore._ops.remote import settle
+from obstore._ops.forks import settle
 from obstore._run import aio, runner, sync
 from obstore._run.aio import start
 from obstore._run.sync import run

@@ -1,0 +1,164 @@
+"""An object opened on a store behind HTTP: its body is read from one response, or from as many as it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from obstore._effects import STREAM, AttemptFailed, Collect, Op, Read, Request
+from obstore._ops.retry import Retry
+from obstore._types import ObjectMeta
+from obstore.exceptions import IntegrityError
+
+if TYPE_CHECKING:
+    from obstore._ops.remote import RemoteBackend
+
+
+class BodyBroke(Exception):  # noqa: N818 - a signal between a request and the code that resumes its body
+    """A successful response broke midway; ``received`` bytes of its body are good."""
+
+    def __init__(self, response: Any, received: int, failure: AttemptFailed) -> None:
+        super().__init__(failure.message)
+        self.response = response
+        self.received = received
+        self.failure = failure
+
+
+class RemoteObject:
+    """An object opened by `RemoteBackend.get`; see ``Opened``.
+
+    Its body is read from one response; where that breaks, from another one that continues at the same byte of the same
+    version.
+    """
+
+    __slots__ = (
+        "_backend",
+        "_closed",
+        "_position",
+        "_request",
+        "_response",
+        "_retry",
+        "_timing",
+        "attributes",
+        "meta",
+        "range",
+    )
+
+    def __init__(
+        self,
+        backend: RemoteBackend,
+        request: Request,
+        response: Any,
+        meta: ObjectMeta,
+        span: tuple[int, int],
+        attributes: dict[str, str],
+        retry: Retry,
+        *,
+        empty: bool = False,
+    ) -> None:
+        self._backend = backend
+        self._request = request
+        self._response = response
+        self._retry = retry
+        self.meta = meta
+        self.range = span
+        self.attributes = attributes
+        # Where the next byte of the body stands in the object; at the end of the range there is none to come.
+        self._position = span[1] if empty else span[0]
+        self._closed = False
+
+    @property
+    def timing(self) -> Any:
+        """Of the response that is being read, or was."""
+        return self._timing if self._response is None else self._response.timing()
+
+    def _take_response(self) -> Any:
+        """The response, which is ours no longer: it holds the body for as long as it lives, and results are kept for their meta."""
+        response = self._response
+        self._timing = response.timing()
+        self._response = None
+        return response
+
+    def collect(self) -> Op[Any]:
+        """All of the body that was not read yet."""
+        start, end = self._position, self.range[1]
+        if start >= end:
+            self.close()
+            return b""
+        self._position = end
+        failure: AttemptFailed | None = None
+        try:
+            body = yield Collect(self._response)
+        except AttemptFailed as exc:
+            failure = exc.with_traceback(None)
+        finally:
+            response = self._take_response()
+        if failure is not None:
+            broke = BodyBroke(response, failure.received, failure)
+            del response, failure
+            return (yield from self._collect_rest(start, end, broke))
+        if len(body) != end - start:
+            raise short_body(self._backend.name, self.meta["path"], len(body), end - start)
+        return body
+
+    def _collect_rest(self, start: int, end: int, broke: BodyBroke) -> Op[Any]:
+        body = b"".join(
+            (yield from self._backend.rest(self._request, start, end, self.meta["e_tag"], broke, self._retry, None))
+        )
+        if len(body) != end - start:
+            raise short_body(self._backend.name, self.meta["path"], len(body), end - start)
+        return body
+
+    def read(self, size: int) -> Op[bytes]:
+        """The next bytes of the body: at least ``size``, fewer only at its end."""
+        end = self.range[1]
+        chunk = b""
+        while self._position < end:
+            failure: AttemptFailed | None = None
+            try:
+                more = yield Read(self._response, size - len(chunk))
+            except AttemptFailed as exc:
+                failure = exc.with_traceback(None)
+            if failure is not None:
+                if self._closed:
+                    break  # by another thread: this is the end
+                yield from self._reopen(failure)
+                continue
+            if not more:
+                raise short_body(
+                    self._backend.name, self.meta["path"], self._position - self.range[0], end - self.range[0]
+                )
+            self._position += len(more)
+            chunk = chunk + more if chunk else more
+            if len(chunk) >= size:
+                break
+        return chunk
+
+    def _reopen(self, failure: AttemptFailed) -> Op[None]:
+        """Continue where the broken response ended."""
+        backend = self._backend
+        e_tag = self.meta["e_tag"]
+        if failure.received:
+            self._retry.progressed()
+        yield from backend.before_resume(self._request, e_tag, failure, self._retry)
+        end = self.range[1]
+        request = backend.dialect.build_resume(self._request, self._position, end, e_tag)
+        response = yield from backend.request(request, STREAM, retry=self._retry)
+        try:
+            backend.dialect.check_resume(response, self._position, end, e_tag)
+        except BaseException:
+            response.cancel()
+            raise
+        self._response = response
+        if self._closed:  # meanwhile, by another thread, which did not know of this response
+            response.cancel()
+
+    def close(self) -> None:
+        """Give up the rest of the body."""
+        self._closed = True
+        response = self._response
+        if response is not None:
+            response.cancel()
+
+
+def short_body(store: str, key: str, got: int, wanted: int) -> IntegrityError:
+    return IntegrityError.of(store, f"{got} bytes of {wanted} arrived of {key}", key=key, retryable=True)
