@@ -18,7 +18,7 @@ export PIP_NO_INPUT := 1
 PIP := $(BIN)/python -m pip --quiet
 
 # What the compiled modules are made of; plain Python is picked up by the editable install as it changes.
-NATIVE := setup.py $(wildcard csrc/*.[ch] csrc/*.def obstore/*.pyx obstore/*.pxd obstore/*/*.pyx obstore/*/*.pxd)
+NATIVE := setup.py $(wildcard csrc/*.[ch] csrc/*.def obstore/*.pyx obstore/*.pxd obstore/*/*.pyx obstore/*/*.pxd obstore/*/*.pxi)
 PY_PATHS := obstore tests benchmarks docs setup.py
 # Switches of setup.py: another setting means another build.
 SWITCHES := debug=$(OBSTORE_DEBUG) sanitize=$(OBSTORE_SANITIZE)

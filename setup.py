@@ -36,7 +36,7 @@ extensions = [
     Extension(
         "obstore._engine._core",
         ["obstore/_engine/_core.pyx", *csrc],
-        depends=csrc_headers,
+        depends=[*csrc_headers, *map(str, sorted(Path("obstore/_engine").glob("*.px[di]")))],
         include_dirs=["csrc"],
         define_macros=macros,
         extra_compile_args=compile_args,

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "obstore"
 CSRC = ROOT / "csrc"
 
 PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
-CYTHON_FILES = sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")])
+CYTHON_FILES = sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd"), *PACKAGE.rglob("*.pxi")])
 C_FILES = sorted([*CSRC.glob("*.[ch]"), *CSRC.glob("*.def")])
 MODULES = sorted(PACKAGE.rglob("*.so"))
 
