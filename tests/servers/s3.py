@@ -34,7 +34,7 @@ class S3Endpoint:
             aws_access_key_id=self.access_key_id,
             aws_secret_access_key=self.secret_access_key,
             region_name=self.region,
-            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 3}),
+            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 10}),
         )
 
     def create_bucket(self, name: str | None = None) -> str:

@@ -67,6 +67,11 @@ _PROXY = """
     use = egg:swift#proxy
     account_autocreate = true
     allow_account_management = true
+    # Its default of half a second to reach the other servers is too little for a machine with more work than cores.
+    conn_timeout = 10
+    node_timeout = 60
+    recoverable_node_timeout = 60
+    error_suppression_limit = 1000000
 """
 
 _BACKEND = """
