@@ -249,12 +249,16 @@ def _scrub(text: str) -> str:
     return text
 
 
+# RFC 9110's names where Python's differ between its versions.
+_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+
+
 def reason(status: int) -> str:
     """``404 Not Found``; the number alone where the status has no registered name."""
     from http import HTTPStatus
 
     try:
-        return f"{status} {HTTPStatus(status).phrase}"
+        return f"{status} {_PHRASES.get(status) or HTTPStatus(status).phrase}"
     except ValueError:
         return str(status)
 

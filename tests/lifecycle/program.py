@@ -24,6 +24,10 @@ store = S3Store(**config)
 """
 
 
+# From Python 3.12 on os.fork() warns in any process that has threads, whoever made them.
+WARNINGS = ("-W", "ignore:This process:DeprecationWarning")
+
+
 @dataclass
 class Outcome:
     """How a program ended."""
@@ -45,7 +49,15 @@ class Program:
 
     def __init__(self, body: str, config: dict[str, Any], **env: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-c", PRELUDE + textwrap.dedent(body), json.dumps(config)],
+            [
+                sys.executable,
+                "-X",
+                "faulthandler",
+                *WARNINGS,
+                "-c",
+                PRELUDE + textwrap.dedent(body),
+                json.dumps(config),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

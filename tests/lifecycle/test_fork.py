@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lifecycle.program import run
+from tests.lifecycle.program import WARNINGS, run
 from tests.servers.fakes3 import FakeS3
 
 CHILDREN = """
@@ -186,7 +186,7 @@ if __name__ == "__main__":
     import sys
 
     done = subprocess.run(
-        [sys.executable, str(script), json.dumps(server.config()), method],
+        [sys.executable, *WARNINGS, str(script), json.dumps(server.config()), method],
         check=False,
         capture_output=True,
         text=True,
