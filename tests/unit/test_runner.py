@@ -823,7 +823,7 @@ def test_operation_on_a_loop_leaves_no_cycle(no_collector: None, new_loop, endin
 
 
 def test_cancelled_operation_leaves_no_cycle(no_collector: None) -> None:
-    async def main() -> Callable[[], Any]:
+    async def main() -> weakref.ref[Traced]:
         traced = Traced()
         gone = weakref.ref(traced)
 
@@ -840,4 +840,4 @@ def test_cancelled_operation_leaves_no_cycle(no_collector: None) -> None:
         await asyncio.sleep(0)
         return gone
 
-    assert asyncio.run(main())() is None
+    assert let_go(asyncio.run(main()))
