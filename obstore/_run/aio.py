@@ -186,9 +186,14 @@ class _Outcome:
         self._error: BaseException | None = None
 
     def of(self, effect: Call) -> None:
-        """On the thread: make the call."""
+        """On the thread: make the call.
+
+        The effect gives up its arguments: the thread lets go of it only after the operation went on, and by then the caller
+        may have its buffers back.
+        """
+        args, effect.args = effect.args, ()
         try:
-            self._value = effect.fn(*effect.args)
+            self._value = effect.fn(*args)
         except BaseException as exc:  # noqa: BLE001 - the user's, for the operation
             self._error = without_catcher(exc)
 
