@@ -31,14 +31,15 @@ class ClientConfig(TypedDict, total=False):
         disable_system_certificates: trust ``root_certificate`` only; False by default.
         http1_only: True by default. False lets TLS connections use HTTP/2.
         http2_only: use HTTP/2 without asking; False by default.
-        http2_keep_alive_interval: pause between HTTP/2 pings.
-        http2_keep_alive_timeout: wait for the answer to one.
-        http2_keep_alive_while_idle: ping connections without requests too.
-        http2_max_frame_size: bytes.
+        http2_keep_alive_interval: pause between HTTP/2 pings. Checked and read back only: libcurl has no such setting.
+        http2_keep_alive_timeout: wait for the answer to one. Likewise without effect.
+        http2_keep_alive_while_idle: ping connections without requests too. Likewise without effect.
+        http2_max_frame_size: bytes. Likewise without effect.
         max_connections: connections of this store at a time, an int; more requests queue. Ours, unknown to the
             Rust library.
         pool_idle_timeout: idle connections older than this are not used again.
-        pool_max_idle_per_host: idle connections kept for a host.
+        pool_max_idle_per_host: idle connections kept for a host. Checked and read back only: the limit of connections
+            (``obstore.set_limits``) bounds them.
         proxy_ca_certificate: PEM text of certificates that an HTTPS proxy is verified with.
         proxy_excludes: hosts reached without the proxy, with commas between them.
         proxy_url: proxy of all requests. Without it ``HTTPS_PROXY`` and its kin are obeyed.
