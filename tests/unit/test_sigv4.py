@@ -2,6 +2,7 @@
 
 import base64
 import calendar
+import fcntl
 import hashlib
 import pickle
 import subprocess
@@ -67,21 +68,27 @@ SUITE_CASES = [
 ADDED_AFTER_SIGNING = "post-sts-token/post-sts-header-after"
 
 
+def _download_suite(kept):
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+        subprocess.run([*pip, "--dest", scratch, f"botocore=={BOTOCORE}"], check=True)
+        archive = Path(scratch) / f"botocore-{BOTOCORE}.tar.gz"
+        assert hashlib.sha256(archive.read_bytes()).hexdigest() == BOTOCORE_SHA256
+        with tarfile.open(archive) as tar:
+            members = [member for member in tar.getmembers() if member.name.startswith(f"{SUITE_INSIDE}/")]
+            tar.extractall(scratch, members, filter="data")
+        (Path(scratch) / SUITE_INSIDE).replace(kept)
+
+
 @pytest.fixture(scope="session")
 def suite():
-    """Folder of the suite, downloaded once."""
+    """Folder of the suite, downloaded once, whichever of the processes that run the tests comes first."""
     kept = CACHE / f"aws4_testsuite-{BOTOCORE}"
-    if not kept.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-            subprocess.run([*pip, "--dest", scratch, f"botocore=={BOTOCORE}"], check=True)
-            archive = Path(scratch) / f"botocore-{BOTOCORE}.tar.gz"
-            assert hashlib.sha256(archive.read_bytes()).hexdigest() == BOTOCORE_SHA256
-            with tarfile.open(archive) as tar:
-                members = [member for member in tar.getmembers() if member.name.startswith(f"{SUITE_INSIDE}/")]
-                tar.extractall(scratch, members, filter="data")
-            (Path(scratch) / SUITE_INSIDE).replace(kept)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "suite.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file closes
+        if not kept.exists():
+            _download_suite(kept)
     return kept
 
 
