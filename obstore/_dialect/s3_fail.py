@@ -1,16 +1,17 @@
-"""What S3 says when it refuses, and what to do about it."""
+"""What S3 says when it refuses, and what to do about it; `Failures` makes exceptions of it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from obstore import exceptions
 from obstore._dialect import errors, xml
-from obstore._dialect.base import Verdict, parse_http_date
+from obstore._dialect.base import Verdict
+from obstore._dialect.failures import CLASS_OF_STATUS, Failures, date_of
+from obstore._dialect.request import ObjectRequest
 from obstore._dialect.s3_request import S3Request, Site, own
-from obstore._effects import AttemptFailed, Request, Response
+from obstore._effects import Request, Response
 from obstore._types import Buffer
 
 if TYPE_CHECKING:
@@ -21,23 +22,12 @@ __all__ = ["S3Failures"]
 # The clock may be off by 15 minutes before S3 refuses.
 _MAX_SKEW_SECONDS = 15 * 60
 
-_CLASS_OF_STATUS: dict[int, type[exceptions.BaseError]] = {
-    304: exceptions.NotModifiedError,
-    401: exceptions.UnauthenticatedError,
-    403: exceptions.PermissionDeniedError,
-    404: exceptions.NotFoundError,
-    409: exceptions.AlreadyExistsError,
-    412: exceptions.PreconditionError,
-    501: exceptions.NotSupportedError,
-}
 _CODE_ELEMENT = re.compile(rb"<(?:[\w.-]+:)?Code>\s*([A-Za-z]+)\s*</")
 
 
-class S3Failures:
+class S3Failures(Failures):
     """The half of `S3Dialect` that reads failures."""
 
-    name: str
-    clock_offset: float
     _custom_endpoint: bool
     _copy_exists_status = 412
     _settings: S3Settings
@@ -69,7 +59,7 @@ class S3Failures:
             return "retry"
         if request.method == "HEAD" and request.signed and status in (400, 403):
             # Without a body, guess: S3 answers 403 to a skewed clock and 400 to an expired token.
-            if (date := _date_of(response)) is not None and abs(date - request.signed_at) > _MAX_SKEW_SECONDS:
+            if (date := date_of(response)) is not None and abs(date - request.signed_at) > _MAX_SKEW_SECONDS:
                 return "clock"
             if status == 400 and request.token:
                 return "expired"
@@ -90,22 +80,6 @@ class S3Failures:
             return xml.root_name(bytes(body)) == "Error"
         return False
 
-    def note_clock(self, response: Response, now: float) -> bool:
-        """Correct ``clock_offset`` by the server's Date.
-
-        Args:
-            response: the answer that complained.
-            now: seconds since the epoch by the local clock.
-
-        Returns:
-            Whether that changed anything: if not, signing again is in vain.
-        """
-        date = _date_of(response)
-        if date is None or abs(date - now - self.clock_offset) < 60.0:
-            return False
-        self.clock_offset = date - now
-        return True
-
     def _region_elsewhere(self, request: S3Request, error: errors.ServiceError) -> str | None:
         """The region that the bucket lives in, if it is another than ``request`` went to and the user named none.
 
@@ -120,83 +94,20 @@ class S3Failures:
             return region
         return region if request.method == "HEAD" and error.status in (400, 403) else None
 
-    def error(
-        self,
-        request: Request,
-        response: Response,
-        body: Buffer,
-        *,
-        url: str,
-        elapsed: float,
-        attempts: Sequence[exceptions.Attempt] = (),
-        max_retries: int = 0,
-        retry_timeout: float = 0.0,
-    ) -> exceptions.BaseError:
-        """The exception for an answer that is not a success.
+    def _read_error(self, response: Response, body: bytes) -> errors.ServiceError:
+        return errors.read_error(response, body)
 
-        Args:
-            request: what was asked.
-            response: the last answer.
-            body: its body, or the first part of it.
-            url: as sent; secrets are redacted here.
-            elapsed: seconds since the first try.
-            attempts: all tries, the last included.
-            max_retries: how many retries the store allows.
-            retry_timeout: seconds that the store allows for retrying.
-        """
-        request = own(request)
-        found = errors.read_error(response, bytes(body))
-        ok = 200 <= response.status < 300
-        if ok:
-            cause = f"Server returned error response: {found}"
-        elif response.status in (301, 302, 303, 307, 308) and response.header("location") is None:
-            cause = "Received redirect without LOCATION, this normally indicates an incorrectly configured region"
-        else:
-            cause = f"Server returned non-2xx status code: {errors.reason(response.status)}"
-            if text := str(found):
-                cause = f"{cause}: {text}"
-        detail = exceptions.http_detail(
-            request.method,
-            url,
-            elapsed,
-            cause,
-            retries=max(0, len(attempts) - 1),
-            max_retries=max_retries,
-            retry_timeout=retry_timeout,
-        )
-        verdict = self.failed(request, response, body)
-        status = errors.STATUS_OF_CODE.get(found.code or "", 500) if ok else response.status
-        kind = self._class_of(request, status, verdict)
-        key = request.key
-        if kind is exceptions.NotFoundError and request.source is not None:
-            key = request.source
-        subject = key or ""
-        if issubclass(kind, exceptions.GenericError):
-            subject = self.name
-            if request.operation == "list":
-                detail = f"Error performing list request: {detail}"
-        return kind.of(
-            subject,
-            detail,
-            status=response.status,
-            code=found.code,
-            request_id=found.request_id,
-            host_id=found.host_id,
-            url=url,
-            key=key,
-            attempts=attempts,
-            retryable=verdict in ("retry", "throttled"),
-            hint=errors.hint_for(
-                found,
-                method=request.method,
-                skewed=verdict == "clock",
-                signed=request.signed,
-                region=request.region or self._site.region,
-                custom_endpoint=self._custom_endpoint,
-            ),
+    def _hint(self, request: ObjectRequest, found: errors.ServiceError, verdict: Verdict) -> str | None:
+        return errors.hint_for(
+            found,
+            method=request.method,
+            skewed=verdict == "clock",
+            signed=request.signed,
+            region=own(request).region or self._site.region,
+            custom_endpoint=self._custom_endpoint,
         )
 
-    def _class_of(self, request: S3Request, status: int, verdict: Verdict) -> type[exceptions.BaseError]:
+    def _class_of(self, request: ObjectRequest, status: int, verdict: Verdict) -> type[exceptions.BaseError]:
         if verdict == "throttled":
             return exceptions.ThrottledError
         if request.operation in ("list", "bulk_delete"):
@@ -207,55 +118,4 @@ class S3Failures:
                 return exceptions.AlreadyExistsError
         elif request.condition == "update" and status == 404:
             return exceptions.PreconditionError
-        return _CLASS_OF_STATUS.get(status, exceptions.GenericError)
-
-    def error_for_failure(
-        self,
-        request: Request,
-        failure: AttemptFailed,
-        *,
-        url: str,
-        elapsed: float,
-        attempts: Sequence[exceptions.Attempt] = (),
-        max_retries: int = 0,
-        retry_timeout: float = 0.0,
-    ) -> exceptions.BaseError:
-        """The exception for a request that ended without a usable answer; arguments as of `error`."""
-        kind = failure.kind
-        if kind in ("timeout", "stall"):
-            class_: type[exceptions.BaseError] = exceptions.RequestTimeoutError
-        elif kind in ("connect", "dns", "interrupted"):
-            class_ = exceptions.ConnectionFailedError
-        else:
-            class_ = exceptions.GenericError
-        stage = "request or response body error" if failure.received else "error sending request"
-        detail = exceptions.http_detail(
-            request.method,
-            url,
-            elapsed,
-            f"HTTP error: {stage}: {failure.message or kind}",
-            retries=max(0, len(attempts) - 1),
-            max_retries=max_retries,
-            retry_timeout=retry_timeout,
-        )
-        if request.operation == "list":
-            detail = f"Error performing list request: {detail}"
-        return class_.of(
-            self.name,
-            detail,
-            url=url,
-            key=request.key,
-            attempts=attempts,
-            retryable=kind in ("connect", "dns", "timeout", "stall", "interrupted", "parked"),
-            hint=errors.hint_for_failure(kind, failure.message, url),
-        )
-
-
-def _date_of(response: Response) -> float | None:
-    text = response.header("date")
-    if text is None:
-        return None
-    try:
-        return parse_http_date(text).timestamp()
-    except ValueError:
-        return None
+        return CLASS_OF_STATUS.get(status, exceptions.GenericError)

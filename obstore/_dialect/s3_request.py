@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
+from obstore._dialect.request import Header, ObjectRequest
 from obstore._effects import Request
 from obstore._types import Buffer
 
 __all__ = ["Header", "PartTag", "S3Request", "Site", "own"]
 
-Header: TypeAlias = tuple[str, str]
 
-
-class S3Request(Request):
-    """A `Request` and what signing and error reading have to remember of it.
+class S3Request(ObjectRequest):
+    """A request of S3.
 
     Attributes:
         payload_hash: SHA-256 of the body in hexadecimal or ``UNSIGNED-PAYLOAD``; ``None`` until it is computed.
         checksum: algorithm of a checksum header that `S3Dialect.prepare` has still to add, or ``None``.
-        condition: ``"create"`` or ``"update"`` where the write is conditional, else ``None``.
-        source: key that is copied from, or ``None``.
-        signed: whether the last attempt was signed; ``None`` before the first.
         token: whether the last attempt carried a session token.
-        signed_at: the time that the last attempt was signed for, in seconds since the epoch.
         region: the region that it was signed for.
     """
 
-    __slots__ = ("checksum", "condition", "payload_hash", "region", "signed", "signed_at", "source", "token")
+    __slots__ = ("checksum", "payload_hash", "region", "token")
 
     def __init__(
         self,
@@ -46,23 +41,22 @@ class S3Request(Request):
         condition: str | None = None,
         source: str | None = None,
     ) -> None:
-        self.method = method
-        self.path = path
-        self.operation = operation
-        self.query = query
-        self.headers = headers
-        self.body = body
-        self.idempotent = idempotent
-        self.key = key
-        self.slice_ = slice_
-        self.sensitive = False
+        super().__init__(
+            method,
+            path,
+            operation,
+            query,
+            headers,
+            key=key,
+            body=body,
+            idempotent=idempotent,
+            slice_=slice_,
+            condition=condition,
+            source=source,
+        )
         self.payload_hash = payload_hash
         self.checksum = checksum
-        self.condition = condition
-        self.source = source
-        self.signed: bool | None = None
         self.token = False
-        self.signed_at = 0.0
         self.region = ""
 
 

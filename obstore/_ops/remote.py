@@ -354,7 +354,7 @@ class RemoteBackend:
                 self.name,
                 f"Got invalid list response: {exc}",
                 status=response.status,
-                request_id=response.header("x-amz-request-id"),
+                request_id=response.header(self.dialect.request_id_header),
                 hint="the endpoint may not speak this protocol",
             ) from None
         found = self.dialect.read_list(page)
@@ -374,15 +374,19 @@ class RemoteBackend:
         return (yield from self._start_upload(key, spec))
 
     def _start_upload(self, key: str, spec: PutSpec) -> Op[RemoteUpload]:
-        response = yield from self.request(self.dialect.build_start(key, spec))
-        return RemoteUpload(self, key, self.dialect.read_start(response.body()), spec)
+        request = self.dialect.build_start(key, spec)
+        body: Buffer = b""
+        if request is not None:
+            response = yield from self.request(request)
+            body = response.body()
+        return RemoteUpload(self, key, self.dialect.read_start(body), spec)
 
     def delete(self, keys: Sequence[str]) -> Op[list[Exception | None]]:
         """Delete up to ``delete_batch`` keys: one outcome each."""
         dialect = self.dialect
         if dialect.delete_batch > 1:
             response = yield from self.request(dialect.build_delete(keys))
-            return dialect.read_delete(response.body(), keys)
+            return dialect.read_delete(response, response.body(), keys)
         outcomes: list[Exception | None] = []
         for key in keys:
             try:
@@ -484,8 +488,11 @@ class RemoteUpload:
 
     def abort(self) -> Op[None]:
         """Remove the parts. Failures are left to the service's lifecycle rules: what made us abort is what counts."""
+        request = self._backend.dialect.build_abort(self._key, self.upload_id)
+        if request is None:
+            return
         try:
-            yield from self._backend.request(self._backend.dialect.build_abort(self._key, self.upload_id))
+            yield from self._backend.request(request)
         except Exception:  # noqa: BLE001 - also what the user's credential provider raises
             return
 

@@ -225,7 +225,7 @@ def test_wrong_documents_are_refused(body):
         (subject.read_start, "CreateMultipartUpload"),
         (subject.read_part_copy, "UploadPartCopy"),
         (lambda body: subject.read_finish(Answer(200), body), "CompleteMultipartUpload"),
-        (lambda body: subject.read_delete(body, ["a"]), "DeleteObjects"),
+        (lambda body: subject.read_delete(Answer(200), body, ["a"]), "DeleteObjects"),
     ]:
         with pytest.raises(exceptions.GenericError, match=f"Generic S3 error: Got invalid {operation} response: "):
             read(body)
@@ -253,7 +253,7 @@ def test_delete_in_the_order_of_the_keys():
         b"<Error><Key>p/gone</Key><Code>NoSuchKey</Code><Message>m</Message></Error>"
         b"<Deleted><DeleteMarker>true</DeleteMarker><Key>p/b</Key></Deleted>",
     )
-    found = dialect(prefix="p").read_delete(body, ["b", "denied", "a&\x01\r", "gone", "forgotten", "b"])
+    found = dialect(prefix="p").read_delete(Answer(200), body, ["b", "denied", "a&\x01\r", "gone", "forgotten", "b"])
     assert [type(error) for error in found] == [
         type(None),
         exceptions.GenericError,
@@ -273,7 +273,7 @@ def test_delete_in_the_order_of_the_keys():
 
 def test_delete_without_any_outcome_is_refused():
     with pytest.raises(exceptions.GenericError, match="Got invalid DeleteObjects response: missing field"):
-        dialect().read_delete(document(b"DeleteResult", b""), ["a"])
+        dialect().read_delete(Answer(200), document(b"DeleteResult", b""), ["a"])
 
 
 def test_list_page():
