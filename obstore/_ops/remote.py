@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from obstore._auth.aws import ANONYMOUS, credential
+from obstore._auth.cache import credential
+from obstore._auth.sources import ANONYMOUS
 from obstore._effects import (
     COLLECT,
     INTO,

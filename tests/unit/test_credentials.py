@@ -20,6 +20,7 @@ from obstore._auth.aws import (
     Unconfigured,
     credential,
     default_source,
+    provider_source,
 )
 from obstore._auth.cache import CachedSource
 from obstore._effects import Await, Call, Cancelled, Flight
@@ -104,7 +105,7 @@ def shape(**changes):
 
 def test_fetched_once_while_fresh(clock):
     provider = Counting(clock)
-    source = ProviderSource(provider, clock)
+    source = provider_source(provider, clock)
     assert source.current(NOW) is None
     log = []
     first = drive(credential(source, clock=clock), log)
@@ -119,7 +120,7 @@ def test_fetched_once_while_fresh(clock):
 
 def test_fetched_again_once_due(clock):
     provider = Counting(clock)
-    source = ProviderSource(provider, clock)
+    source = provider_source(provider, clock)
     first = drive(credential(source, clock=clock))
     clock.now += 3300
     assert source.current(clock.now) is None
@@ -131,7 +132,7 @@ def test_fetched_again_once_due(clock):
 def test_threshold_of_the_provider_is_used(clock):
     provider = Counting(clock)
     provider.refresh_threshold = dt.timedelta(minutes=1)
-    source = ProviderSource(provider, clock)
+    source = provider_source(provider, clock)
     first = drive(credential(source, clock=clock))
     assert source.current(NOW + 3539) is first
     assert source.current(NOW + 3540) is None
@@ -139,7 +140,7 @@ def test_threshold_of_the_provider_is_used(clock):
 
 def test_never_due_without_expiry(clock):
     provider = Counting(clock, life=None)
-    source = ProviderSource(provider, clock)
+    source = provider_source(provider, clock)
     first = drive(credential(source, clock=clock))
     assert first.expires_at is None
     assert source.current(NOW + 1e9) is first
@@ -147,7 +148,7 @@ def test_never_due_without_expiry(clock):
 
 def test_due_credential_serves_while_another_operation_fetches(clock):
     provider = Counting(clock)
-    source = ProviderSource(provider, clock)
+    source = provider_source(provider, clock)
     first = drive(credential(source, clock=clock))
     clock.now += 3400
     flight = next(credential(source, clock=clock)).make()
@@ -162,7 +163,7 @@ def test_due_credential_serves_while_another_operation_fetches(clock):
 @pytest.mark.parametrize("error", [ValueError("no"), Cancelled()])
 def test_failed_fetch_ends_the_grace_of_a_due_credential(clock, error):
     provider = Counting(clock)
-    source = ProviderSource(provider, clock)
+    source = provider_source(provider, clock)
     first = drive(credential(source, clock=clock))
     clock.now += 3400
     flight = source.refresh()
@@ -177,7 +178,7 @@ def test_failed_fetch_ends_the_grace_of_a_due_credential(clock, error):
 
 def test_short_lived_credential_is_not_fetched_for_every_request(clock):
     provider = Counting(clock, life=10)
-    source = ProviderSource(provider, clock)
+    source = provider_source(provider, clock)
     first = drive(credential(source, clock=clock))
     assert source.current(NOW + 0.099) is first
     assert source.current(NOW + 0.101) is None
@@ -190,7 +191,7 @@ def test_short_lived_credential_is_not_fetched_for_every_request(clock):
 
 def test_flight_that_starts_late_takes_what_landed_before(clock):
     provider = Counting(clock)
-    source = ProviderSource(provider, clock)
+    source = provider_source(provider, clock)
     early, late = next(credential(source, clock=clock)), next(credential(source, clock=clock))
     assert early.key == late.key
     assert drive(early.make()) is drive(late.make())
@@ -199,19 +200,19 @@ def test_flight_that_starts_late_takes_what_landed_before(clock):
 
 def test_credential_expired_on_arrival_is_left_to_the_service(clock):
     provider = Counting(clock, life=-60)
-    source = ProviderSource(provider, clock)
+    source = provider_source(provider, clock)
     assert drive(credential(source, clock=clock)).access_key_id == "AKID1"
     assert drive(credential(source, clock=clock)).access_key_id == "AKID2"
 
 
 def test_sources_do_not_share_flights(clock):
     provider = Counting(clock)
-    assert ProviderSource(provider).key != ProviderSource(provider).key
+    assert provider_source(provider).key != provider_source(provider).key
 
 
 def test_forced_refresh_happens_once_for_all_who_were_refused(clock):
     provider = Counting(clock)
-    source = ProviderSource(provider, clock)
+    source = provider_source(provider, clock)
     refused = drive(credential(source, clock=clock))
     clock.now += 0.01
     flights = [next(credential(source, after=refused, clock=clock)) for _ in range(3)]
@@ -222,7 +223,7 @@ def test_forced_refresh_happens_once_for_all_who_were_refused(clock):
 
 
 def test_forced_refresh_works_on_credentials_without_expiry(clock):
-    source = ProviderSource(Counting(clock, life=None), clock)
+    source = provider_source(Counting(clock, life=None), clock)
     refused = drive(credential(source, clock=clock))
     assert drive(credential(source, after=refused, clock=clock)) is not refused
 
@@ -261,7 +262,7 @@ def returns_coroutine():
 )
 def test_provider_runs_where_its_kind_belongs(loop, provider, effects):
     log = []
-    found = drive(credential(ProviderSource(provider)), log, loop)
+    found = drive(credential(provider_source(provider)), log, loop)
     assert log == effects
     assert (found.access_key_id, found.secret_access_key, found.token, found.expires_at) == ("AKID", *SECRETS, None)
 
@@ -269,14 +270,14 @@ def test_provider_runs_where_its_kind_belongs(loop, provider, effects):
 def test_provider_may_return_a_future(loop):
     future = loop.create_future()
     future.set_result(shape(access_key_id="FUTURE"))
-    assert drive(credential(ProviderSource(lambda: future)), loop=loop).access_key_id == "FUTURE"
+    assert drive(credential(provider_source(lambda: future)), loop=loop).access_key_id == "FUTURE"
 
 
 @pytest.mark.parametrize("provider", [coroutine_function, AsyncCallable(), returns_coroutine])
 @pytest.mark.filterwarnings("error")
 def test_async_provider_without_loop_fails_without_a_warning(provider):
     with pytest.raises(RuntimeError, match="no event loop"):
-        drive(credential(ProviderSource(provider)))
+        drive(credential(provider_source(provider)))
 
 
 class BoomError(Exception):
@@ -301,7 +302,7 @@ def test_exceptions_of_the_provider_reach_the_caller_unchanged(loop, error, asyn
         raise error
 
     with pytest.raises(type(error)) as caught:
-        drive(credential(ProviderSource(provider_async if asynchronous else provider)), loop=loop)
+        drive(credential(provider_source(provider_async if asynchronous else provider)), loop=loop)
     assert caught.value is error
     assert caught.value.__cause__ is None
 
@@ -309,21 +310,21 @@ def test_exceptions_of_the_provider_reach_the_caller_unchanged(loop, error, asyn
 @pytest.mark.parametrize("not_callable", [1, "x", None, {}])
 def test_provider_must_be_callable(not_callable):
     with pytest.raises(TypeError, match=r"^Expected callable object for credential_provider\.$"):
-        ProviderSource(not_callable)
+        provider_source(not_callable)
 
 
 def test_attributes_of_the_provider_are_checked(clock):
     provider = Counting(clock)
     provider.config = {"region": "us-west-2"}
-    assert ProviderSource(provider).config == {"region": "us-west-2"}
-    assert ProviderSource(shape).config == {}
+    assert provider_source(provider).config == {"region": "us-west-2"}
+    assert provider_source(shape).config == {}
     provider.refresh_threshold = 300
     with pytest.raises(TypeError, match="refresh_threshold of Counting must be a timedelta, not int"):
-        ProviderSource(provider)
+        provider_source(provider)
     del provider.refresh_threshold
     provider.config = "region"
     with pytest.raises(TypeError, match="config of Counting must be a dict, not str"):
-        ProviderSource(provider)
+        provider_source(provider)
 
 
 # ---- what providers return -----------------------------------------------------------------------------------------
@@ -336,13 +337,13 @@ MOMENT = dt.datetime(2031, 5, 6, 7, 8, 9, 500_000, tzinfo=dt.UTC)
     [dt.UTC, dt.timezone(dt.timedelta(0)), dt.timezone(dt.timedelta(hours=-7)), zoneinfo.ZoneInfo("Asia/Kathmandu")],
 )
 def test_expiry_in_any_zone(zone):
-    found = drive(credential(ProviderSource(lambda: shape(expires_at=MOMENT.astimezone(zone)))))
+    found = drive(credential(provider_source(lambda: shape(expires_at=MOMENT.astimezone(zone)))))
     assert found.expires_at == MOMENT.timestamp()
 
 
 def test_token_may_be_missing():
-    assert drive(credential(ProviderSource(lambda: shape(token=...)))).token is None
-    assert drive(credential(ProviderSource(lambda: shape(token=None)))).token is None
+    assert drive(credential(provider_source(lambda: shape(token=...)))).token is None
+    assert drive(credential(provider_source(lambda: shape(token=None)))).token is None
 
 
 BAD_SHAPES = [
@@ -373,7 +374,7 @@ def test_bad_shape_names_the_provider_and_the_problem_never_the_values(loop, giv
     async def my_async_provider():
         return given
 
-    source = ProviderSource(my_async_provider if asynchronous else my_provider)
+    source = provider_source(my_async_provider if asynchronous else my_provider)
     with pytest.raises(UnauthenticatedError) as caught:
         drive(credential(source), loop=loop)
     text = str(caught.value)
@@ -397,7 +398,7 @@ def test_bad_shape_names_the_provider_and_the_problem_never_the_values(loop, giv
 
 def test_bad_shape_is_not_kept(clock):
     answers = [None, shape()]
-    source = ProviderSource(lambda: answers.pop(0), clock)
+    source = provider_source(lambda: answers.pop(0), clock)
     with pytest.raises(UnauthenticatedError):
         drive(credential(source))
     assert drive(credential(source)).access_key_id == "AKID"
@@ -419,7 +420,7 @@ def test_masking_string_subclasses_are_taken_at_their_content():
 
 
 def test_secrets_are_not_shown(clock):
-    source = ProviderSource(Counting(clock), clock)
+    source = provider_source(Counting(clock), clock)
     found = drive(credential(source, clock=clock))
     static = default_source({"access_key_id": "AKID", "secret_access_key": SECRETS[0], "session_token": SECRETS[1]})
     for thing in (found, source, static):
