@@ -14,6 +14,8 @@ from obstore._functions import (
     debug_info,
     delete,
     delete_async,
+    generate_presigned_post,
+    generate_presigned_post_async,
     get,
     get_async,
     get_limits,
@@ -32,16 +34,20 @@ from obstore._functions import (
     rename,
     rename_async,
     set_limits,
+    sign,
+    sign_async,
     stats,
 )
 from obstore._streams import BytesStream, GetResult, ListStream
 from obstore._types import (
+    HTTP_METHOD,
     Attribute,
     Attributes,
     GetOptions,
     ListResult,
     ObjectMeta,
     OffsetRange,
+    PresignedPost,
     PutMode,
     PutResult,
     RawKey,
@@ -68,9 +74,10 @@ from obstore.exceptions import (
     UnauthenticatedError,
     UnknownConfigurationKeyError,
 )
-from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store, from_url
+from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store, SignCapableStore, from_url
 
 __all__ = [
+    "HTTP_METHOD",
     "AlreadyExistsError",
     "Attempt",
     "Attribute",
@@ -100,12 +107,14 @@ __all__ = [
     "OffsetRange",
     "PermissionDeniedError",
     "PreconditionError",
+    "PresignedPost",
     "PutMode",
     "PutResult",
     "RawKey",
     "RequestTimeoutError",
     "RetryConfig",
     "S3Store",
+    "SignCapableStore",
     "SuffixRange",
     "ThrottledError",
     "Timing",
@@ -120,6 +129,8 @@ __all__ = [
     "delete_async",
     "exceptions",
     "from_url",
+    "generate_presigned_post",
+    "generate_presigned_post_async",
     "get",
     "get_async",
     "get_limits",
@@ -138,6 +149,8 @@ __all__ = [
     "rename",
     "rename_async",
     "set_limits",
+    "sign",
+    "sign_async",
     "stats",
     "store",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import builtins
 import reprlib
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from os import PathLike
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
@@ -14,13 +15,25 @@ from obstore._ops import change as _change
 from obstore._ops import get as _get
 from obstore._ops import list as _list
 from obstore._ops import put as _put
+from obstore._ops import sign as _sign
 from obstore._ops.args import whole_number
 from obstore._ops.get import DEFAULT_COALESCE
 from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
 from obstore._run import run as _run
 from obstore._run import start as _start
 from obstore._streams import GetResult, ListStream, opened, wrapped, wrapped_all
-from obstore._types import Attributes, Backend, Buffer, GetOptions, ListResult, ObjectMeta, PutMode, PutResult
+from obstore._types import (
+    HTTP_METHOD,
+    Attributes,
+    Backend,
+    Buffer,
+    GetOptions,
+    ListResult,
+    ObjectMeta,
+    PresignedPost,
+    PutMode,
+    PutResult,
+)
 from obstore._version import __version__
 from obstore.exceptions import NotSupportedError
 
@@ -469,6 +482,205 @@ def rename(store: ObjectStore, from_: str, to: str, *, overwrite: bool = True) -
 def rename_async(store: ObjectStore, from_: str, to: str, *, overwrite: bool = True) -> Awaitable[None]:
     """Move an object, on the running event loop; see `rename`."""
     return _start(_change.rename(_backend_of(store), from_, to, overwrite))
+
+
+@overload
+def sign(  # type: ignore[overload-overlap]  # a str is a sequence of str too
+    store: ObjectStore,
+    method: HTTP_METHOD,
+    paths: str,
+    expires_in: timedelta,
+    *,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    version: str | None = None,
+    response_cache_control: str | None = None,
+    response_content_disposition: str | None = None,
+    response_content_encoding: str | None = None,
+    response_content_language: str | None = None,
+    response_content_type: str | None = None,
+) -> str: ...
+@overload
+def sign(
+    store: ObjectStore,
+    method: HTTP_METHOD,
+    paths: Sequence[str],
+    expires_in: timedelta,
+    *,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    version: str | None = None,
+    response_cache_control: str | None = None,
+    response_content_disposition: str | None = None,
+    response_content_encoding: str | None = None,
+    response_content_language: str | None = None,
+    response_content_type: str | None = None,
+) -> builtins.list[str]: ...
+def sign(
+    store: ObjectStore,
+    method: HTTP_METHOD,
+    paths: str | Sequence[str],
+    expires_in: timedelta,
+    *,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    version: str | None = None,
+    response_cache_control: str | None = None,
+    response_content_disposition: str | None = None,
+    response_content_encoding: str | None = None,
+    response_content_language: str | None = None,
+    response_content_type: str | None = None,
+) -> Any:
+    """Sign URLs with which others can do one thing with one object, without credentials of their own.
+
+    Args:
+        store: of a cloud, with credentials; those beneath ``skip_signature`` are used as well.
+        method: ``"GET"``, ``"PUT"``, ``"DELETE"`` ..., in upper case.
+        paths: one key or a sequence of keys.
+        expires_in: how long the URLs hold, from now; seconds count. Services have a limit, AWS and Google 7 days. URLs signed with
+            temporary credentials end with these.
+        query: further parameters, which become part of the URL and of the signature (``{"uploadId": ..., "partNumber": "1"}``).
+        headers: headers that have to be sent with the URL exactly as they are here (``{"Content-Type": "image/png"}``).
+        version: of the object.
+        response_cache_control, response_content_disposition, response_content_encoding, response_content_language,
+            response_content_type: headers that a download by the URL shall have, whatever the object's attributes are.
+
+    Returns:
+        A URL, or a list of them where ``paths`` is a sequence.
+
+    Raises:
+        ValueError: the method is none, the duration is negative, or a parameter or header cannot be.
+        NotSupportedError: the store has no such URLs.
+        UnauthenticatedError: there are no credentials to sign with.
+    """
+    return _run(
+        _sign.sign(
+            _backend_of(store),
+            method,
+            paths,
+            expires_in,
+            query=query,
+            headers=headers,
+            version=version,
+            response_cache_control=response_cache_control,
+            response_content_disposition=response_content_disposition,
+            response_content_encoding=response_content_encoding,
+            response_content_language=response_content_language,
+            response_content_type=response_content_type,
+        )
+    )
+
+
+@overload
+def sign_async(  # type: ignore[overload-overlap]  # a str is a sequence of str too
+    store: ObjectStore,
+    method: HTTP_METHOD,
+    paths: str,
+    expires_in: timedelta,
+    *,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    version: str | None = None,
+    response_cache_control: str | None = None,
+    response_content_disposition: str | None = None,
+    response_content_encoding: str | None = None,
+    response_content_language: str | None = None,
+    response_content_type: str | None = None,
+) -> Awaitable[str]: ...
+@overload
+def sign_async(
+    store: ObjectStore,
+    method: HTTP_METHOD,
+    paths: Sequence[str],
+    expires_in: timedelta,
+    *,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    version: str | None = None,
+    response_cache_control: str | None = None,
+    response_content_disposition: str | None = None,
+    response_content_encoding: str | None = None,
+    response_content_language: str | None = None,
+    response_content_type: str | None = None,
+) -> Awaitable[builtins.list[str]]: ...
+def sign_async(
+    store: ObjectStore,
+    method: HTTP_METHOD,
+    paths: str | Sequence[str],
+    expires_in: timedelta,
+    *,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    version: str | None = None,
+    response_cache_control: str | None = None,
+    response_content_disposition: str | None = None,
+    response_content_encoding: str | None = None,
+    response_content_language: str | None = None,
+    response_content_type: str | None = None,
+) -> Awaitable[Any]:
+    """Sign URLs, on the running event loop; see `sign`."""
+    return _start(
+        _sign.sign(
+            _backend_of(store),
+            method,
+            paths,
+            expires_in,
+            query=query,
+            headers=headers,
+            version=version,
+            response_cache_control=response_cache_control,
+            response_content_disposition=response_content_disposition,
+            response_content_encoding=response_content_encoding,
+            response_content_language=response_content_language,
+            response_content_type=response_content_type,
+        )
+    )
+
+
+def generate_presigned_post(
+    store: ObjectStore,
+    path: str,
+    expires_in: timedelta,
+    *,
+    fields: Mapping[str, str] | None = None,
+    conditions: Sequence[Mapping[str, str] | Sequence[str | int]] | None = None,
+) -> PresignedPost:
+    """Sign a form with which others, browsers mostly, can upload one object, without credentials of their own.
+
+    Args:
+        store: an `S3Store` with credentials; those beneath ``skip_signature`` are used as well.
+        path: the object's key. At its end ``${filename}`` stands for the name of the file that is uploaded.
+        expires_in: how long the form holds, from now; seconds count.
+        fields: further fields of the form, such as ``{"Content-Type": "image/png", "x-amz-meta-owner": "me"}``. Each must be sent
+            as it is here unless a condition says otherwise.
+        conditions: what an upload must comply with: ``{"acl": "private"}``, ``["starts-with", "$Content-Type", "image/"]``,
+            ``["content-length-range", 1, 10_000_000]``.
+
+    Returns:
+        The ``url`` to post to as ``multipart/form-data``, and the ``fields`` to send before the field ``file``.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
+        NotSupportedError: the store has no such forms.
+        UnauthenticatedError: there are no credentials to sign with.
+    """
+    return _run(
+        _sign.generate_presigned_post(_backend_of(store), path, expires_in, fields=fields, conditions=conditions)
+    )
+
+
+def generate_presigned_post_async(
+    store: ObjectStore,
+    path: str,
+    expires_in: timedelta,
+    *,
+    fields: Mapping[str, str] | None = None,
+    conditions: Sequence[Mapping[str, str] | Sequence[str | int]] | None = None,
+) -> Awaitable[PresignedPost]:
+    """Sign a form for uploads, on the running event loop; see `generate_presigned_post`."""
+    return _start(
+        _sign.generate_presigned_post(_backend_of(store), path, expires_in, fields=fields, conditions=conditions)
+    )
 
 
 def parse_scheme(url: str) -> str:

@@ -27,7 +27,7 @@ from obstore._localfs import (
     take_page,
     write_at,
 )
-from obstore._serverless import check_conditions, resolve_range, writable
+from obstore._serverless import Unsigned, check_conditions, resolve_range, writable
 from obstore._types import ListPage, ObjectMeta, PutResult, Range, RawKey
 from obstore.exceptions import BaseError, GenericError, not_implemented
 
@@ -199,7 +199,7 @@ class _Put:
                 staging.discard()
 
 
-class LocalBackend:
+class LocalBackend(Unsigned):
     """Keys to files below ``root``, usable from any thread; see ``obstore._types.Backend``.
 
     Args:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from obstore._config.paths import needs_raw, parse_key
-from obstore._serverless import check_conditions, resolve_range, writable
+from obstore._serverless import Unsigned, check_conditions, resolve_range, writable
 from obstore._types import ListPage, ObjectMeta, PutResult, Range, RawKey
 from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, PreconditionError
 
@@ -129,7 +129,7 @@ class MemoryUpload:
         return self._parts
 
 
-class MemoryBackend:
+class MemoryBackend(Unsigned):
     """Keys to entries, usable from any thread; see ``obstore._types.Backend``.
 
     Any key is allowed, the empty one too. Tags are ignored; attributes are stored and returned. Pickling goes by value.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from obstore import _functions as functions
@@ -12,7 +13,17 @@ from obstore._functions import AsyncPutInput, PutInput
 from obstore._ops.get import DEFAULT_COALESCE
 from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
 from obstore._streams import GetResult, ListStream
-from obstore._types import Attributes, Buffer, GetOptions, ListResult, ObjectMeta, PutMode, PutResult
+from obstore._types import (
+    HTTP_METHOD,
+    Attributes,
+    Buffer,
+    GetOptions,
+    ListResult,
+    ObjectMeta,
+    PresignedPost,
+    PutMode,
+    PutResult,
+)
 
 if TYPE_CHECKING:
     from obstore._types import Backend
@@ -300,5 +311,153 @@ class ObjectStoreMethods:
     def rename_async(self, from_: str, to: str, *, overwrite: bool = True) -> Awaitable[None]:
         """See `obstore.rename_async`."""
         return functions.rename_async(self, from_, to, overwrite=overwrite)
+
+    @overload
+    def sign(  # type: ignore[overload-overlap]  # a str is a sequence of str too
+        self,
+        method: HTTP_METHOD,
+        paths: str,
+        expires_in: timedelta,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        version: str | None = None,
+        response_cache_control: str | None = None,
+        response_content_disposition: str | None = None,
+        response_content_encoding: str | None = None,
+        response_content_language: str | None = None,
+        response_content_type: str | None = None,
+    ) -> str: ...
+    @overload
+    def sign(
+        self,
+        method: HTTP_METHOD,
+        paths: Sequence[str],
+        expires_in: timedelta,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        version: str | None = None,
+        response_cache_control: str | None = None,
+        response_content_disposition: str | None = None,
+        response_content_encoding: str | None = None,
+        response_content_language: str | None = None,
+        response_content_type: str | None = None,
+    ) -> builtins.list[str]: ...
+    def sign(
+        self,
+        method: HTTP_METHOD,
+        paths: str | Sequence[str],
+        expires_in: timedelta,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        version: str | None = None,
+        response_cache_control: str | None = None,
+        response_content_disposition: str | None = None,
+        response_content_encoding: str | None = None,
+        response_content_language: str | None = None,
+        response_content_type: str | None = None,
+    ) -> Any:
+        """See `obstore.sign`."""
+        return functions.sign(
+            self,
+            method,
+            paths,
+            expires_in,
+            query=query,
+            headers=headers,
+            version=version,
+            response_cache_control=response_cache_control,
+            response_content_disposition=response_content_disposition,
+            response_content_encoding=response_content_encoding,
+            response_content_language=response_content_language,
+            response_content_type=response_content_type,
+        )
+
+    @overload
+    def sign_async(  # type: ignore[overload-overlap]  # a str is a sequence of str too
+        self,
+        method: HTTP_METHOD,
+        paths: str,
+        expires_in: timedelta,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        version: str | None = None,
+        response_cache_control: str | None = None,
+        response_content_disposition: str | None = None,
+        response_content_encoding: str | None = None,
+        response_content_language: str | None = None,
+        response_content_type: str | None = None,
+    ) -> Awaitable[str]: ...
+    @overload
+    def sign_async(
+        self,
+        method: HTTP_METHOD,
+        paths: Sequence[str],
+        expires_in: timedelta,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        version: str | None = None,
+        response_cache_control: str | None = None,
+        response_content_disposition: str | None = None,
+        response_content_encoding: str | None = None,
+        response_content_language: str | None = None,
+        response_content_type: str | None = None,
+    ) -> Awaitable[builtins.list[str]]: ...
+    def sign_async(
+        self,
+        method: HTTP_METHOD,
+        paths: str | Sequence[str],
+        expires_in: timedelta,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        version: str | None = None,
+        response_cache_control: str | None = None,
+        response_content_disposition: str | None = None,
+        response_content_encoding: str | None = None,
+        response_content_language: str | None = None,
+        response_content_type: str | None = None,
+    ) -> Awaitable[Any]:
+        """See `obstore.sign_async`."""
+        return functions.sign_async(
+            self,
+            method,
+            paths,
+            expires_in,
+            query=query,
+            headers=headers,
+            version=version,
+            response_cache_control=response_cache_control,
+            response_content_disposition=response_content_disposition,
+            response_content_encoding=response_content_encoding,
+            response_content_language=response_content_language,
+            response_content_type=response_content_type,
+        )
+
+    def generate_presigned_post(
+        self,
+        path: str,
+        expires_in: timedelta,
+        *,
+        fields: Mapping[str, str] | None = None,
+        conditions: Sequence[Mapping[str, str] | Sequence[str | int]] | None = None,
+    ) -> PresignedPost:
+        """See `obstore.generate_presigned_post`."""
+        return functions.generate_presigned_post(self, path, expires_in, fields=fields, conditions=conditions)
+
+    def generate_presigned_post_async(
+        self,
+        path: str,
+        expires_in: timedelta,
+        *,
+        fields: Mapping[str, str] | None = None,
+        conditions: Sequence[Mapping[str, str] | Sequence[str | int]] | None = None,
+    ) -> Awaitable[PresignedPost]:
+        """See `obstore.generate_presigned_post_async`."""
+        return functions.generate_presigned_post_async(self, path, expires_in, fields=fields, conditions=conditions)
 
     list_async = list  # the stream serves both faces; the published library has this name too

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from obstore.exceptions import GenericError, NotModifiedError, PreconditionError
+from obstore.exceptions import GenericError, NotModifiedError, NotSupportedError, PreconditionError
 
 if TYPE_CHECKING:
-    from obstore._types import GetSpec, ObjectMeta, Range
+    from obstore._effects import Op
+    from obstore._types import GetSpec, ObjectMeta, PostSpec, PresignedPost, Range, SignSpec
+
+_SIGNING_STORES = "the stores of the clouds have them"
 
 
 def check_conditions(spec: GetSpec, meta: ObjectMeta) -> None:
@@ -77,6 +81,20 @@ def writable(into: Any, size: int) -> memoryview:
     if view.nbytes < size:
         raise ValueError(f"into holds {view.nbytes} bytes, the range asks for {size}")
     return view.cast("B")
+
+
+class Unsigned:
+    """A store without a server: there is nobody whom a URL could be given for."""
+
+    name: str
+
+    def sign(self, keys: Sequence[str], spec: SignSpec) -> Op[list[str]]:  # noqa: ARG002 - for none of them
+        """Refuse."""
+        raise NotSupportedError.of("", f"{self.name} has no URLs to sign", hint=_SIGNING_STORES)
+
+    def sign_post(self, key: str, spec: PostSpec) -> Op[PresignedPost]:  # noqa: ARG002 - for none of them
+        """Refuse."""
+        raise NotSupportedError.of("", f"{self.name} has no URLs to sign", hint=_SIGNING_STORES)
 
 
 def _matches(condition: str, e_tag: str | None) -> bool:

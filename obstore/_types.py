@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from obstore._effects import Op
 
 __all__ = [
+    "HTTP_METHOD",
     "Attribute",
     "Attributes",
     "Buffer",
@@ -28,6 +29,7 @@ __all__ = [
     "ListResult",
     "ObjectMeta",
     "OffsetRange",
+    "PresignedPost",
     "PutMode",
     "PutResult",
     "RawKey",
@@ -109,6 +111,22 @@ class GetOptions(TypedDict, total=False):
     head: bool
 
 
+HTTP_METHOD: TypeAlias = Literal["GET", "PUT", "POST", "HEAD", "PATCH", "TRACE", "DELETE", "OPTIONS", "CONNECT"]
+"""Methods that a URL can be signed for."""
+
+
+class PresignedPost(TypedDict):
+    """A form upload that was signed in advance.
+
+    Attributes:
+        url: where the form is posted to.
+        fields: the form's fields, by name; the file comes after them, as the field ``file``.
+    """
+
+    url: str
+    fields: dict[str, str]
+
+
 class ListResult(TypedDict):
     """One level of a listing."""
 
@@ -184,6 +202,61 @@ class PutSpec:
         self.version = version
         self.attributes = attributes or {}
         self.tags = tags or {}
+
+
+class SignSpec:
+    """What a URL is signed for, checked.
+
+    Attributes:
+        method: HTTP method in upper case.
+        expires_s: whole seconds that the URL holds.
+        query: further decoded parameters, in the caller's order.
+        headers: that whoever uses the URL has to send, names in lower case.
+        version: of the object, or ``None``.
+        overrides: headers that the answer shall have, canonical names (``Content-Type`` ...) to values.
+    """
+
+    __slots__ = ("expires_s", "headers", "method", "overrides", "query", "version")
+
+    def __init__(
+        self,
+        method: str,
+        expires_s: int,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        headers: Sequence[tuple[str, str]] = (),
+        version: str | None = None,
+        overrides: dict[str, str] | None = None,
+    ) -> None:
+        self.method = method
+        self.expires_s = expires_s
+        self.query = query
+        self.headers = headers
+        self.version = version
+        self.overrides = overrides or {}
+
+
+class PostSpec:
+    """What a form upload is signed for, checked.
+
+    Attributes:
+        expires_s: whole seconds that the form holds.
+        fields: further fields of the form.
+        conditions: of the policy, beside those that key, fields and signature bring along.
+    """
+
+    __slots__ = ("conditions", "expires_s", "fields")
+
+    def __init__(
+        self,
+        expires_s: int,
+        *,
+        fields: dict[str, str] | None = None,
+        conditions: Sequence[dict[str, str] | Sequence[str | int]] = (),
+    ) -> None:
+        self.expires_s = expires_s
+        self.fields = fields or {}
+        self.conditions = conditions
 
 
 class ListPage:
@@ -271,3 +344,9 @@ class Backend(Protocol):
     def copy(self, from_: str, to: str, *, overwrite: bool) -> Op[None]: ...
 
     def rename(self, from_: str, to: str, *, overwrite: bool) -> Op[None]: ...
+
+    def sign(self, keys: Sequence[str], spec: SignSpec) -> Op[list[str]]:
+        """URLs that do what ``spec`` says to whoever has them, one per key. Raises NotSupportedError where there are none."""
+
+    def sign_post(self, key: str, spec: PostSpec) -> Op[PresignedPost]:
+        """A form that uploads to ``key``. Raises NotSupportedError where there are none."""

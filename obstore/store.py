@@ -33,12 +33,16 @@ __all__ = [
     "S3EncryptionAlgorithm",
     "S3Regions",
     "S3Store",
+    "SignCapableStore",
     "from_url",
 ]
 
 
 ObjectStore: TypeAlias = S3Store | LocalStore | MemoryStore
 """Any store; works with ``isinstance``."""
+
+SignCapableStore: TypeAlias = S3Store
+"""The stores that `obstore.sign` signs URLs for; works with ``isinstance``."""
 
 
 def from_url(

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from obstore._types import Buffer
@@ -51,3 +51,12 @@ class Signer:
         now: float,
         payload_hash: str = "UNSIGNED-PAYLOAD",
     ) -> str: ...
+    def sign_policy(
+        self,
+        policy: Callable[[dict[str, str]], str],
+        access_key_id: str,
+        secret_access_key: str,
+        token: str | None,
+        region: str,
+        now: float,
+    ) -> dict[str, str]: ...

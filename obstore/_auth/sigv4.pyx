@@ -189,7 +189,9 @@ cdef class SigningKey:
         self.credential = f"{access_key_id}/{self.scope}"
 
     cdef str signature(self, str date, str canonical_request):
-        text = f"{ALGORITHM}\n{date}\n{self.scope}\n{sha256(canonical_request.encode()).hexdigest()}"
+        return self.digest(f"{ALGORITHM}\n{date}\n{self.scope}\n{sha256(canonical_request.encode()).hexdigest()}")
+
+    cdef str digest(self, str text):
         inner = self.inner.copy()
         inner.update(text.encode())
         outer = self.outer.copy()
@@ -408,6 +410,7 @@ cdef class Signer:
             path: absolute path, percent-encoded as it will be sent.
             query: further decoded name-value pairs to sign and to include.
             headers: name-value pairs that the sender must send as they are; names in lower case, without host.
+                An ``x-amz-content-sha256`` among them stands for ``payload_hash``.
             expires: seconds from ``now`` for which the signature holds.
             access_key_id: the public half of the credential.
             secret_access_key: the secret half.
@@ -431,7 +434,10 @@ cdef class Signer:
 
         cdef list signed = [("host", host)]
         for name, value in headers:
-            if name not in UNSIGNED_HEADERS and not self.is_own(name):
+            if name == "x-amz-content-sha256":  # the sender promises a certain body
+                payload_hash = value
+                signed.append((name, value))
+            elif name == "content-length" or (name not in UNSIGNED_HEADERS and not self.is_own(name)):
                 signed.append((name, normal_value(name, value)))
         cdef tuple canonical = canonical_headers(signed)
 
@@ -450,6 +456,37 @@ cdef class Signer:
             f"{canonical[0]}\n{canonical[1]}\n{payload_hash}"
         ))
         return f"{encode_query(pairs)}&X-Amz-Signature={signature}"
+
+    def sign_policy(
+        self,
+        policy not None,
+        str access_key_id not None,
+        str secret_access_key not None,
+        str token,
+        str region not None,
+        double now,
+    ):
+        """Sign the policy of a form upload.
+
+        Args:
+            policy: called with the fields that are part of the signature; returns the policy, encoded as it is sent.
+            access_key_id: the public half of the credential.
+            secret_access_key: the secret half.
+            token: session token or ``None``.
+            region: the region in the credential scope.
+            now: seconds since the epoch, UTC, as the service's clock has it.
+
+        Returns:
+            A dict of the form's fields: those that ``policy`` was called with, policy and signature.
+        """
+        cdef str date, day
+        date, day = self.date(now)
+        cdef SigningKey key = self.key(secret_access_key, access_key_id, day, region)
+        cdef dict fields = {"x-amz-algorithm": ALGORITHM, "x-amz-credential": key.credential, "x-amz-date": date}
+        if token is not None:
+            fields[self.token_header] = token
+        cdef str encoded = policy(fields)
+        return {**fields, "policy": encoded, "x-amz-signature": key.digest(encoded)}
 
 
 cdef tuple canonical_headers(list headers):

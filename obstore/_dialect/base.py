@@ -6,13 +6,24 @@ not send: ``obstore._ops`` decides what is sent, when, how often, and with which
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, Protocol, TypeAlias
 
-from obstore._effects import AttemptFailed, Request, Response
-from obstore._types import Buffer, GetSpec, ListPage, ObjectMeta, PutResult, PutSpec, Range
+from obstore._effects import AttemptFailed, Op, Request, Response
+from obstore._types import (
+    Buffer,
+    GetSpec,
+    ListPage,
+    ObjectMeta,
+    PostSpec,
+    PresignedPost,
+    PutResult,
+    PutSpec,
+    Range,
+    SignSpec,
+)
 from obstore.exceptions import Attempt
 
 # What to do about an answer that is not a success:
@@ -27,6 +38,9 @@ Verdict: TypeAlias = Literal["retry", "throttled", "expired", "clock", "redirect
 # How `copy(overwrite=False)` can be done: not at all, by a header of the copy request, or by a multipart copy
 # whose finish is conditional.
 CopyCreate: TypeAlias = Literal["unsupported", "header", "multipart"]
+
+# Performs a request of the dialect's own; resumes with its `Response`.
+SendRequest: TypeAlias = Callable[[Request], Op[Any]]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -102,6 +116,23 @@ class Dialect(Protocol):
 
     def sign(self, request: Request, credential: Any, now: float) -> tuple[str, Sequence[tuple[str, str]]]:
         """The URL and all headers to send. ``credential`` ``None``: anonymous. ``now``: seconds since the epoch."""
+
+    def presign(self, keys: Sequence[str], spec: SignSpec, source: Any, send: SendRequest) -> Op[list[str]]:
+        """URLs that do what ``spec`` says to whoever has them, one per key.
+
+        Args:
+            keys: as for the builders.
+            spec: what for.
+            source: where the credential comes from (`obstore._auth.cache.credential`), also of a store that sends
+                its own requests unsigned.
+            send: performs a request to the service, signed and with its retries, for signatures that take one.
+
+        Raises:
+            NotSupportedError: the service has no such URLs, or not for this.
+        """
+
+    def presign_post(self, key: str, spec: PostSpec, source: Any, send: SendRequest) -> Op[PresignedPost]:
+        """A form that uploads an object to ``key``; arguments and errors as of `presign`."""
 
     # ---- readers of success
 

@@ -15,6 +15,7 @@ from obstore._dialect.s3_fail import S3Failures
 from obstore._dialect.s3_read import METADATA, S3Readers
 from obstore._dialect.s3_request import Header, PartTag, S3Request, own
 from obstore._dialect.s3_settings import COPY_SSE, SSE, encryption, place
+from obstore._dialect.s3_sign import S3Presigner
 from obstore._effects import Request, Response
 from obstore._types import Buffer, GetSpec, PutSpec, Range
 
@@ -32,7 +33,7 @@ _COPY_HINT = "configure copy_if_not_exists: 'multipart', or a header that this s
 _HEADER_OF = {name: name.lower() for name in STANDARD} | {"Storage-Class": "x-amz-storage-class"}
 
 
-class S3Dialect(S3Readers, S3Failures):
+class S3Dialect(S3Readers, S3Failures, S3Presigner):
     """The S3 protocol for one bucket. Safe to share between threads.
 
     Args:

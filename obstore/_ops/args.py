@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from obstore._types import GetSpec, PutSpec, Range
 from obstore.exceptions import GenericError
 
 _MAX_OFFSET = 2**63 - 1
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def whole_number(value: Any, argument: str, *, minimum: int = 0) -> int:
@@ -102,6 +104,16 @@ def header_text(value: Any, argument: str) -> str:
     if not checked.isprintable():
         raise ValueError(f"{argument} contains a control character")
     return checked
+
+
+def header_pairs(value: Any, argument: str) -> list[tuple[str, str]]:
+    """A mapping of header names to values as pairs, names in lower case; ``None`` is an empty one."""
+    pairs = []
+    for name, item in _texts(value, argument).items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{argument}: invalid HTTP header name {name!r}")
+        pairs.append((name.lower(), header_text(item, f"{argument}[{name!r}]")))
+    return pairs
 
 
 def parse_put_options(mode: Any, attributes: Any, tags: Any) -> PutSpec:

@@ -30,7 +30,19 @@ from obstore._effects import (
 from obstore._ops.forks import begin_upload, settle
 from obstore._ops.remote_object import BodyBroke, RemoteObject, short_body
 from obstore._ops.retry import Retry, may_repeat, retry_after
-from obstore._types import Buffer, GetSpec, ListPage, ObjectMeta, Opened, PutResult, PutSpec, Upload
+from obstore._types import (
+    Buffer,
+    GetSpec,
+    ListPage,
+    ObjectMeta,
+    Opened,
+    PostSpec,
+    PresignedPost,
+    PutResult,
+    PutSpec,
+    SignSpec,
+    Upload,
+)
 from obstore.exceptions import BaseError, GenericError
 
 if TYPE_CHECKING:
@@ -362,6 +374,19 @@ class RemoteBackend:
         if cursor is not None and found.cursor == cursor:
             raise GenericError.of(self.name, "the listing does not advance: the server repeats its continuation token")
         return found
+
+    # ---- letting others in ------------------------------------------------------------------------------
+
+    def sign(self, keys: Sequence[str], spec: SignSpec) -> Op[list[str]]:
+        """URLs that do what ``spec`` says, one per key; with the store's credentials, also where it sends none itself."""
+        return self.dialect.presign(keys, spec, self._signing_source(), self.request)
+
+    def sign_post(self, key: str, spec: PostSpec) -> Op[PresignedPost]:
+        """A form that uploads to ``key``."""
+        return self.dialect.presign_post(key, spec, self._signing_source(), self.request)
+
+    def _signing_source(self) -> Any:
+        return getattr(self.source, "beneath", self.source)
 
     # ---- writing ----------------------------------------------------------------------------------------
 

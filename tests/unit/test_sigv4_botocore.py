@@ -50,6 +50,29 @@ HOSTS = [
 ]
 
 
+def test_policy_is_signed_as_botocore_signs_it(monkeypatch):
+    import base64
+    import json
+
+    from botocore.auth import S3SigV4PostAuth
+
+    moment = dt.datetime(2031, 5, 6, 7, 8, 9, tzinfo=dt.UTC)
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda remove_tzinfo=True: moment)
+    fields, policy = {"key": "k"}, {"expiration": "2031-05-06T08:08:09Z", "conditions": [{"key": "k"}]}
+    request = AWSRequest("POST", "https://b.s3.amazonaws.com/")
+    request.context["s3-presign-post-fields"] = fields
+    request.context["s3-presign-post-policy"] = policy
+    S3SigV4PostAuth(Credentials("AKID", "secret", "token"), "s3", "eu-west-1").add_auth(request)
+
+    def document(signature):
+        conditions = [{"key": "k"}, *({name: value} for name, value in signature.items())]
+        text = json.dumps({"expiration": "2031-05-06T08:08:09Z", "conditions": conditions})
+        return base64.b64encode(text.encode()).decode()
+
+    ours = sigv4.Signer().sign_policy(document, "AKID", "secret", "token", "eu-west-1", moment.timestamp())
+    assert {"key": "k", **ours} == fields
+
+
 def text(rng, pieces, most):
     return "".join(rng.choices(pieces, k=rng.randint(0, most)))
 
