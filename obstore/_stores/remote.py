@@ -73,10 +73,10 @@ class CloudStore(ObjectStoreMethods):
         raise NotImplementedError
 
     @classmethod
-    def from_env(cls, identity: str | None = None, /, **kwargs: Any) -> Self:
+    def from_env(cls, *args: Any, **kwargs: Any) -> Self:
         """The same as the constructor, which reads the environment too."""
-        make: Any = cls  # each class below takes its bucket or container first
-        store: Self = make(identity, **kwargs)
+        make: Any = cls  # each class below has arguments of its own
+        store: Self = make(*args, **kwargs)
         return store
 
     @classmethod
