@@ -522,6 +522,18 @@ ob_block *ob_transfer_body(ob_transfer *x) {
   return whole;
 }
 
+void ob_transfer_forget_body(ob_transfer *x) {
+  bool stale = ob_transfer_stale(x);
+  if (state_of(x) != OB_XFER_DONE) return;
+  if (!stale) ob_lock(&x->lock);
+  ob_block *first = x->body_first;
+  x->body_first = x->body_last = NULL;
+  x->taken += x->buffered;
+  x->buffered = 0;
+  if (!stale) ob_unlock(&x->lock);
+  unref_chain(first);
+}
+
 /* ---- the end ------------------------------------------------------------------------------------------ */
 
 void ob_transfer_verdict(ob_transfer *x, ob_kind kind, const char *message) {

@@ -157,6 +157,8 @@ const ob_outcome *ob_transfer_outcome(const ob_transfer *x);
 /* Collected body (or error body) as one block; the caller gets a reference. NULL only when memory is short;
  * an empty body is a block of length 0. For streams: what has not been taken. */
 ob_block *ob_transfer_body(ob_transfer *x);
+/* Let go of the body: a transfer that is kept for its headers does not hold it any longer. */
+void ob_transfer_forget_body(ob_transfer *x);
 
 const char *ob_xfer_state_name(ob_xfer_state state);
 const char *ob_kind_name(ob_kind kind);

@@ -63,6 +63,9 @@ class LocalOpened:
         self._file = file
         self._body = body
 
+    def ready(self) -> None:
+        """Never: reading a file may block."""
+
     def collect(self) -> Op[bytes | memoryview]:
         """All that is left."""
         if self._body is not None:

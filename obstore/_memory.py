@@ -70,6 +70,10 @@ class MemoryOpened:
         self.timing = None
         self._rest: bytes | memoryview | None = _slice(data, start, end)
 
+    def ready(self) -> bytes | memoryview | None:
+        """The same as `collect`."""
+        return self._take()
+
     def collect(self) -> Op[bytes | memoryview]:
         """The whole body; a view of the stored bytes where only a part of them was asked for."""
         yield from ()

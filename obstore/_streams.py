@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from obstore._effects import Op
 from obstore._engine import Bytes, ListItem
-from obstore._run import run, start
+from obstore._run import finished, run, start
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -131,8 +131,11 @@ class GetResult:
             ValueError: it was consumed before.
             BaseError: the download failed.
         """
-        body: Bytes = run(wrapped(self._consume().collect()))
-        return body
+        source = self._consume()
+        body = source.ready()
+        if body is None:
+            body = run(wrapped(source.collect()))
+        return body if type(body) is Bytes else Bytes(body)
 
     def buffer(self) -> Bytes:
         """The same as `bytes`."""
@@ -140,7 +143,11 @@ class GetResult:
 
     def bytes_async(self) -> Awaitable[Bytes]:
         """Download the body on the running event loop; see `bytes`."""
-        return start(wrapped(self._consume().collect()))
+        source = self._consume()
+        body = source.ready()
+        if body is None:
+            return start(wrapped(source.collect()))
+        return finished(body if type(body) is Bytes else Bytes(body))
 
     def buffer_async(self) -> Awaitable[Bytes]:
         """The same as `bytes_async`."""

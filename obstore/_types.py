@@ -176,6 +176,10 @@ class GetSpec:
         self.head = head
 
 
+PLAIN_GET = GetSpec()
+"""The whole object, whatever it is. Shared, and therefore never changed."""
+
+
 class PutSpec:
     """Options of a put, checked.
 
@@ -276,13 +280,18 @@ class ListPage:
 class Opened(Protocol):
     """An object opened by ``Backend.get``: its head is known, its body not yet read."""
 
-    meta: ObjectMeta
     range: tuple[int, int]
-    attributes: dict[str, str]
 
+    @property
+    def meta(self) -> ObjectMeta: ...
+    @property
+    def attributes(self) -> dict[str, str]: ...
     @property
     def timing(self) -> Any:
         """Of the attempt that answered; ``None`` where there was none."""
+
+    def ready(self) -> Any:
+        """What `collect` would give, where it is here already and nothing has to be waited for; else ``None``."""
 
     def collect(self) -> Op[Any]:
         """The whole body as ``Bytes``."""

@@ -82,6 +82,20 @@ class ObjectReaders:
             )
         return self._meta(response, headers, key, size), span, self._attributes(headers)
 
+    def whole_size(self, response: Response) -> int | None:
+        """The object's size, where the answer to a plain `build_get` says all that it must: the rest can be read later.
+
+        ``None``: `read_get` finds out what is wrong with it.
+        """
+        modified = response.header("last-modified")
+        if response.status != 200 or modified is None:
+            return None
+        try:
+            parse_http_date(modified)
+        except ValueError:
+            return None
+        return parse_length(response.header("content-length"))
+
     def _read_range(
         self,
         response: Response,

@@ -141,6 +141,7 @@ cdef extern from "ob_transfer.h" nogil:
                                const char **value, size_t *value_len)
     const ob_outcome *ob_transfer_outcome(const ob_transfer *x)
     ob_block *ob_transfer_body(ob_transfer *x)
+    void ob_transfer_forget_body(ob_transfer *x)
     const char *ob_kind_name(ob_kind kind)
 
 

@@ -193,6 +193,12 @@ cdef class Transfer:
             raise RuntimeError("the transfer has not ended")
         return _bytes_of_block(ob_transfer_body(self._c_xfer))
 
+    def take_body(self):
+        """After END: the same as `body`, which the transfer then holds no longer."""
+        whole = self.body()
+        ob_transfer_forget_body(self._c_xfer)
+        return whole
+
     def cancel(self):
         """Ask for the end; END comes all the same. Any thread, any number of times.
 

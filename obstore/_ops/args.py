@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from obstore._dialect.attributes import canonical_attributes
-from obstore._types import GetSpec, PutSpec, Range
+from obstore._types import PLAIN_GET, GetSpec, PutSpec, Range
 from obstore.exceptions import GenericError
 
 _MAX_OFFSET = 2**63 - 1
@@ -78,7 +78,7 @@ _GET_OPTIONS = ("head", "if_match", "if_modified_since", "if_none_match", "if_un
 def parse_get_options(options: Any, store: str) -> GetSpec:
     """`GetOptions`; ``None`` values count as not given, unknown keys are an error."""
     if options is None:
-        return GetSpec()
+        return PLAIN_GET
     if not isinstance(options, Mapping):
         raise TypeError(f"options: '{type(options).__name__}' object is not an instance of 'dict'")
     unknown = [key for key in options if key not in _GET_OPTIONS]

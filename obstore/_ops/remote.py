@@ -31,6 +31,7 @@ from obstore._ops.forks import begin_upload, settle
 from obstore._ops.remote_object import BodyBroke, RemoteObject, short_body
 from obstore._ops.retry import Retry, may_repeat, retry_after
 from obstore._types import (
+    PLAIN_GET,
     Buffer,
     GetSpec,
     ListPage,
@@ -213,7 +214,11 @@ class RemoteBackend:
             meta = yield from self.head(key, spec.version)
             if meta["size"] and spec.range is not None and spec.range.suffix:
                 raise GenericError.of(self.name, "the object changed while its range was read", key=key)
-            return RemoteObject(self, request, response, meta, (meta["size"], meta["size"]), {}, retry)
+            return RemoteObject(self, request, response, retry, key, (meta["size"], meta["size"]), (meta, {}))
+        # What is known of an object is read from the headers once somebody asks: most reads want the bytes only.
+        size = self.dialect.whole_size(response) if spec is PLAIN_GET else None
+        if size is not None:
+            return RemoteObject(self, request, response, retry, key, (0, size), None)
         try:
             meta, span, attributes = self.dialect.read_get(response, key, spec, sliced=response.sliced)
         except BaseException:
@@ -221,7 +226,7 @@ class RemoteBackend:
             raise
         if spec.head:
             span = (0, meta["size"])
-        return RemoteObject(self, request, response, meta, span, attributes, retry, empty=spec.head)
+        return RemoteObject(self, request, response, retry, key, span, (meta, attributes), empty=spec.head)
 
     def get_range(self, key: str, start: int, end: int, into: Any) -> Op[Any]:
         """Bytes ``start`` to ``end``, clipped; as ``Bytes``, or their number where they went ``into`` a buffer."""
@@ -304,7 +309,7 @@ class RemoteBackend:
         position = start
         while True:
             if view is None:
-                pieces.append(broke.response.body())
+                pieces.append(broke.response.take_body())
                 got = len(pieces[-1])
             else:
                 got = broke.received

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from obstore._effects import STREAM, AttemptFailed, Collect, Op, Read, Request
 from obstore._ops.retry import Retry
-from obstore._types import ObjectMeta
+from obstore._types import PLAIN_GET, ObjectMeta
 from obstore.exceptions import IntegrityError
 
 if TYPE_CHECKING:
@@ -33,13 +33,12 @@ class RemoteObject:
     __slots__ = (
         "_backend",
         "_closed",
+        "_key",
         "_position",
         "_request",
         "_response",
         "_retry",
-        "_timing",
-        "attributes",
-        "meta",
+        "_said",
         "range",
     )
 
@@ -48,35 +47,56 @@ class RemoteObject:
         backend: RemoteBackend,
         request: Request,
         response: Any,
-        meta: ObjectMeta,
-        span: tuple[int, int],
-        attributes: dict[str, str],
         retry: Retry,
+        key: str,
+        span: tuple[int, int],
+        said: tuple[ObjectMeta, dict[str, str]] | None,
         *,
         empty: bool = False,
     ) -> None:
+        """``said``: meta and attributes, or ``None`` where they are still to be read from the response."""
         self._backend = backend
         self._request = request
         self._response = response
         self._retry = retry
-        self.meta = meta
+        self._key = key
+        self._said = said
         self.range = span
-        self.attributes = attributes
         # Where the next byte of the body stands in the object; at the end of the range there is none to come.
         self._position = span[1] if empty else span[0]
         self._closed = False
 
+    def _read_head(self) -> tuple[ObjectMeta, dict[str, str]]:
+        """Meta and attributes."""
+        said = self._said
+        if said is None:
+            meta, _, attributes = self._backend.dialect.read_get(self._response, self._key, PLAIN_GET)
+            said = self._said = (meta, attributes)
+        return said
+
+    @property
+    def meta(self) -> ObjectMeta:
+        """What the first response said of the object."""
+        return self._read_head()[0]
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What the first response said of its content."""
+        return self._read_head()[1]
+
     @property
     def timing(self) -> Any:
         """Of the response that is being read, or was."""
-        return self._timing if self._response is None else self._response.timing()
+        return self._response.timing()
 
-    def _take_response(self) -> Any:
-        """The response, which is ours no longer: it holds the body for as long as it lives, and results are kept for their meta."""
+    def ready(self) -> Any:
+        """The whole body where it came with its head."""
         response = self._response
-        self._timing = response.timing()
-        self._response = None
-        return response
+        start, end = self._position, self.range[1]
+        if start >= end or not response.ended or not response.ok or response.buffered != end - start:
+            return None
+        self._position = end
+        return response.take_body()
 
     def collect(self) -> Op[Any]:
         """All of the body that was not read yet."""
@@ -90,14 +110,12 @@ class RemoteObject:
             body = yield Collect(self._response)
         except AttemptFailed as exc:
             failure = exc.with_traceback(None)
-        finally:
-            response = self._take_response()
         if failure is not None:
-            broke = BodyBroke(response, failure.received, failure)
-            del response, failure
+            broke = BodyBroke(self._response, failure.received, failure)
+            del failure
             return (yield from self._collect_rest(start, end, broke))
         if len(body) != end - start:
-            raise short_body(self._backend.name, self.meta["path"], len(body), end - start)
+            raise short_body(self._backend.name, self._key, len(body), end - start)
         return body
 
     def _collect_rest(self, start: int, end: int, broke: BodyBroke) -> Op[Any]:
@@ -105,7 +123,7 @@ class RemoteObject:
             (yield from self._backend.rest(self._request, start, end, self.meta["e_tag"], broke, self._retry, None))
         )
         if len(body) != end - start:
-            raise short_body(self._backend.name, self.meta["path"], len(body), end - start)
+            raise short_body(self._backend.name, self._key, len(body), end - start)
         return body
 
     def read(self, size: int) -> Op[bytes]:
@@ -124,9 +142,7 @@ class RemoteObject:
                 yield from self._reopen(failure)
                 continue
             if not more:
-                raise short_body(
-                    self._backend.name, self.meta["path"], self._position - self.range[0], end - self.range[0]
-                )
+                raise short_body(self._backend.name, self._key, self._position - self.range[0], end - self.range[0])
             self._position += len(more)
             chunk = chunk + more if chunk else more
             if len(chunk) >= size:
@@ -136,7 +152,7 @@ class RemoteObject:
     def _reopen(self, failure: AttemptFailed) -> Op[None]:
         """Continue where the broken response ended."""
         backend = self._backend
-        e_tag = self.meta["e_tag"]
+        e_tag = self.meta["e_tag"]  # read before the response that says it is replaced
         if failure.received:
             self._retry.progressed()
         yield from backend.before_resume(self._request, e_tag, failure, self._retry)

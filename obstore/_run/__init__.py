@@ -6,7 +6,7 @@ to the engine without anyone above knowing it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from obstore._effects import Op
@@ -17,11 +17,20 @@ from obstore._run.sync import run
 if TYPE_CHECKING:
     from obstore._run.aio import OperationFuture
 
-__all__ = ["ClientHandle", "run", "start"]
+__all__ = ["ClientHandle", "finished", "run", "start"]
 
 T = TypeVar("T")
 
 _start: Callable[[Any], Any] | None = None
+
+
+def finished(value: T) -> Awaitable[T]:
+    """A future of the running event loop that has its result, for what needs no operation."""
+    from asyncio import get_running_loop
+
+    future: Awaitable[T] = get_running_loop().create_future()
+    future.set_result(value)  # type: ignore[attr-defined]
+    return future
 
 
 def start(op: Op[T]) -> OperationFuture[T]:

@@ -338,7 +338,7 @@ def without_catcher(error: BaseException) -> BaseException:
 def _body_of(transfer: Transfer, effect: Read | Collect) -> tuple[Any, AttemptFailed | None]:
     """What a body effect resumes with once the transfer has ended, or its failure."""
     if not isinstance(effect, Read):
-        return (transfer.body(), None) if transfer.ok else (None, failure_of(transfer))
+        return (transfer.take_body(), None) if transfer.ok else (None, failure_of(transfer))
     chunk = transfer.take(max(1, effect.size))
     return (chunk, None) if chunk or transfer.ok else (None, failure_of(transfer))
 

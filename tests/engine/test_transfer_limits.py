@@ -212,6 +212,15 @@ def test_blocks_are_given_back(desk, scripted):
     assert stats()["block_bytes"] == before
 
 
+def test_taken_body_is_not_held_by_its_transfer(desk, scripted):
+    scripted.push(Reply(200, {"ETag": '"1"'}, body=b"x" * 5000))
+    before = stats()["block_bytes"]
+    transfer = desk.fetch()
+    assert transfer.take_body() == b"x" * 5000, "an object that nobody holds"
+    assert stats()["block_bytes"] == before
+    assert (transfer.header("etag"), transfer.body(), transfer.buffered) == ('"1"', b"", 0)
+
+
 def test_times(desk, scripted):
     scripted.push(Reply(200, body=b"x" * 5000, delay=0.1, rate=20_000), Reply(200))
     first = desk.fetch().timing()

@@ -49,6 +49,7 @@ class Answer:
         self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self.received = len(body)
         self.sliced = sliced
+        self.ended = False
         self.cancelled = 0
 
     def header(self, name: str) -> str | None:
@@ -59,6 +60,10 @@ class Answer:
 
     def body(self) -> bytes:
         return self._body
+
+    def take_body(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
 
     def cancel(self) -> None:
         self.cancelled += 1

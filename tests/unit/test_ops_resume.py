@@ -127,13 +127,14 @@ def whole(received: int = 100) -> Answer:
     return answer
 
 
-def test_collect_resumes_and_lets_go_of_the_response() -> None:
+def test_collect_resumes_and_keeps_of_the_response_what_it_says() -> None:
     first = whole(30)
     driver = Driver([first, broken(30, 31), part(31, 100)], [failed("interrupted", response=first)])
     result = opened(driver)
     assert driver.run(result.collect()) == BODY
     assert ranges(driver) == [None, "bytes=30-99", "bytes=31-99"]
-    assert result._response is None
+    assert first.body() == b""
+    assert result.meta["e_tag"] == TAG
     assert result.timing.total == 0.0
     result.close()
 

@@ -29,6 +29,9 @@ class Opened:
         self.closed = 0
         self.sizes: list[int] = []
 
+    def ready(self) -> None:
+        """Has to be waited for."""
+
     def collect(self) -> Op[bytes]:
         yield Sleep(0.0)
         return b"".join(self.chunks)
