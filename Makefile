@@ -25,7 +25,7 @@ SWITCHES := debug=$(OBSTORE_DEBUG) sanitize=$(OBSTORE_SANITIZE)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build test demo check fmt bench wheel sanitize tsan clean distclean FORCE
+.PHONY: help build test demo check fmt endurance bench wheel sanitize tsan clean distclean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ fmt: $(STAMPS)/lint ## format all sources in place
 	$(BIN)/ruff check --fix-only $(PY_PATHS)
 	$(BIN)/ruff format $(PY_PATHS)
 	$(BIN)/clang-format -i $(wildcard csrc/*.[ch] tests/csrc/*.[ch] benchmarks/c/*.c)
+
+# HAProxy and nginx come from the distribution: apt-get install haproxy nginx libnginx-mod-http-lua
+endurance: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## the tests of endurance at their full length: about three hours
+	OBSTORE_ENDURANCE=full OBSTORE_EXIT_RUNS=100 $(BIN)/python -m pytest -m "endurance or not endurance" tests/endurance tests/lifecycle/test_exit.py $(ARGS)
 
 bench: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the benchmarks (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks.scorecard $(ARGS)

@@ -11,7 +11,7 @@ import pytest
 pytest_plugins = ["tests.fix_gc", "tests.fix_server", "tests.fix_stores"]
 
 # Need more than this project brings along: run only when asked for, and then they start or fail.
-ON_REQUEST = ("ceph", "localstack", "network")
+ON_REQUEST = ("ceph", "endurance", "localstack", "network")
 
 
 NOT_RUN: pytest.StashKey[dict[str, int]] = pytest.StashKey()

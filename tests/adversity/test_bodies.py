@@ -68,6 +68,12 @@ def test_body_cut_sixty_times_is_resumed_since_it_makes_progress(fake_s3: FakeS3
     assert len(fake_s3.requests) == 60
 
 
+def test_body_reset_hundreds_of_times_is_resumed(fake_s3: FakeS3, store: S3Store):
+    fake_s3.inject(cut(SIZE // 400, reset=True), when=gets, times=399)
+    assert obs.get(store, "k").bytes() == DATA
+    assert len(fake_s3.requests) == 400
+
+
 @pytest.mark.parametrize("retries", [0, 2])
 def test_body_that_makes_no_progress_fails(fake_s3: FakeS3, retries: int):
     fake_s3.add("k", DATA)

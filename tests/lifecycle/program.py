@@ -89,9 +89,9 @@ class Program:
         return Outcome(self.process.returncode, out, err, time.monotonic() - self.started)
 
 
-def run(body: str, config: dict[str, Any], **env: str) -> Outcome:
+def run(body: str, config: dict[str, Any], timeout: float = 60.0, **env: str) -> Outcome:
     """Run a program that must end well: status 0 and nothing on stderr."""
-    outcome = Program(body, config, **env).end()
+    outcome = Program(body, config, **env).end(timeout)
     assert outcome.code == 0, outcome
     assert outcome.stderr == "", outcome
     return outcome

@@ -1,0 +1,173 @@
+"""A mixed load for as long as wanted, with loops, threads and stores that come and go; what must stay flat is sampled.
+
+``python -m tests.endurance.soak --seconds 3600`` prints a line every ten seconds and ends with status 1 if anything grew
+or went wrong. The server is rclone's, in a process of its own: fast, and its memory is not ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import obstore as obs
+from obstore.store import S3Store
+from tests.endurance.load import Ledger, drive, drive_async, worker
+from tests.servers.rclone import Rclone
+
+_LIVE = ("live_transfers", "live_clients", "live_queues", "live_easies")
+_SYNC_THREADS = 3
+_LOOP_THREADS = 3
+_TASKS = 4
+_OPERATIONS = 30
+_KEPT = "kept"  # an object that nobody deletes
+# What the allocators of C and Python may keep beyond the level of the first third.
+_ROOM_BYTES = 64 << 20
+
+
+class Soak:
+    """The load and what it found.
+
+    Attributes:
+        cycles: rounds that all threads did so far.
+        wrong: what must not have happened.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self._stop = threading.Event()
+        self.cycles = 0
+        self.wrong: list[str] = []
+
+    def _thread(self, number: int) -> None:
+        """Rounds of operations, each with a store, and on some threads a loop, of its own."""
+        cycle = 0
+        while not self._stop.is_set() and not self.wrong:
+            cycle += 1
+            self.cycles += 1
+            store = S3Store(**self._config)
+            prefix = f"{number}-{cycle}"
+            try:
+                if number < _SYNC_THREADS:
+                    self._round(store, prefix, number * 1_000_003 + cycle)
+                else:
+                    asyncio.run(self._async_round(store, prefix, number * 1_000_003 + cycle))
+            except Exception as error:  # noqa: BLE001 - reported by the main thread
+                self.wrong.append(f"thread {number}: {type(error).__name__}: {error}")
+
+    def _round(self, store: S3Store, prefix: str, seed: int) -> None:
+        ledger = Ledger(f"{prefix}/")
+        drive(worker(ledger, seed, _OPERATIONS), store)
+        obs.put(store, f"{prefix}/large", bytes(3 << 20))
+        stream = iter(obs.get(store, f"{prefix}/large").stream(min_chunk_size=1000))
+        next(stream)  # the rest is dropped
+        obs.get(store, f"{prefix}/large")  # dropped unread
+        # A thread that asks and ends.
+        thread = threading.Thread(target=lambda: obs.head(store, f"{prefix}/large"))
+        thread.start()
+        thread.join()
+        obs.delete(store, [item["path"] for item in obs.list(store, prefix)])
+        self.wrong += ledger.wrong
+
+    async def _async_round(self, store: S3Store, prefix: str, seed: int) -> None:
+        ledgers = [Ledger(f"{prefix}/{task}/") for task in range(_TASKS)]
+        await asyncio.gather(
+            *(drive_async(worker(ledger, seed + n, _OPERATIONS // 2), store) for n, ledger in enumerate(ledgers))
+        )
+        cancelled = [asyncio.ensure_future(obs.put_async(store, f"{prefix}/c{n}", bytes(100_000))) for n in range(5)]
+        await asyncio.sleep(0)
+        for future in cancelled:
+            future.cancel()
+            with suppress(asyncio.CancelledError):
+                await future
+        abandoned = [obs.get_async(store, _KEPT) for _ in range(3)]
+        del abandoned  # nobody looks at them again
+        await obs.delete_async(store, [item["path"] async for item in obs.list(store, prefix)])
+        for ledger in ledgers:
+            self.wrong += ledger.wrong
+
+    def run(self, seconds: float, report: float = 10.0) -> list[str]:
+        """Load for so long; what grew or went wrong."""
+        obs.put(S3Store(**self._config), _KEPT, bytes(100_000))
+        threads = [
+            threading.Thread(target=self._thread, args=(number,), name=f"soak-{number}")
+            for number in range(_SYNC_THREADS + _LOOP_THREADS)
+        ]
+        for thread in threads:
+            thread.start()
+        began = time.monotonic()
+        level = 0
+        peak = 0
+        next_report = began + report
+        try:
+            while (passed := time.monotonic() - began) < seconds and not self.wrong:
+                time.sleep(min(0.2, seconds / 50))
+                if passed < seconds / 3:
+                    level = max(level, resident())
+                else:
+                    peak = max(peak, resident())
+                if time.monotonic() >= next_report:
+                    next_report += report
+                    _say(passed, self.cycles)
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+        wrong = list(self.wrong)
+        if peak > level + _ROOM_BYTES:
+            wrong.append(f"resident memory grew from {level >> 20} to {peak >> 20} MiB")
+        return wrong + left_behind()
+
+
+def left_behind(patience: float = 10.0) -> list[str]:
+    """Threads and live objects that are still there after some patience."""
+    deadline = time.monotonic() + patience
+    while True:
+        gc.collect()
+        stats = obs.stats()
+        # This thread's queue is its own, and so is the engine's for what nobody waits for any more.
+        left = [f"{name}: {stats[name]} are left" for name in _LIVE if stats[name] > 2 * (name == "live_queues")]
+        threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+        if threads:
+            left.append(f"threads are left: {threads}")
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.05)
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _say(passed: float, cycles: int) -> None:
+    stats = obs.stats()
+    live = " ".join(f"{name.removeprefix('live_')}={stats[name]}" for name in _LIVE)
+    print(  # noqa: T201 - this is a command
+        f"{passed:7.0f} s  rounds={cycles} requests={stats['requests']} rss={resident() >> 20}MiB "
+        f"fds={len(os.listdir('/proc/self/fd'))} threads={threading.active_count()} {live}",
+        flush=True,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    seconds = parser.parse_args().seconds
+    with Rclone() as server:
+        soak = Soak(server.endpoint.config(server.endpoint.create_bucket()))
+        wrong = soak.run(seconds)
+    _say(seconds, soak.cycles)
+    print("\n".join(wrong) or "nothing grew, nothing was wrong")  # noqa: T201 - this is a command
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""A mixed load through spoiled connections and answers ends with the right bytes or a typed error, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from obstore.store import S3Store
+from tests.endurance.load import Ledger, compare, drive, drive_async, judge, worker
+from tests.endurance.proxies import PROXIES
+from tests.endurance.scale import scaled
+from tests.servers.fakes3 import FakeS3, cut, dropped, faulty, stall, status
+from tests.servers.faultproxy import ConnectionFault, FaultProxy
+from tests.servers.scripted import Request
+
+_QUICK = {"backoff": {"init_backoff": timedelta(milliseconds=5), "max_backoff": timedelta(milliseconds=100)}}
+_THREADS = 2
+_TASKS = 6
+
+
+def _run(store: S3Store, operations: int, seed: int) -> list[Ledger]:
+    """So many operations: two threads call synchronously, two have an event loop of several tasks."""
+    workers = _THREADS + _THREADS * _TASKS
+    each = max(1, operations // workers)
+    ledgers = [Ledger(f"w{number:02}/") for number in range(workers)]
+    jobs = [worker(ledger, seed + number, each) for number, ledger in enumerate(ledgers)]
+
+    def on_loop(number: int) -> None:
+        async def main() -> None:
+            mine = jobs[_THREADS + number * _TASKS : _THREADS + (number + 1) * _TASKS]
+            await asyncio.gather(*(drive_async(job, store) for job in mine))
+
+        asyncio.run(main())
+
+    with ThreadPoolExecutor(2 * _THREADS) as pool:
+        running = [pool.submit(drive, job, store) for job in jobs[:_THREADS]]
+        running += [pool.submit(on_loop, number) for number in range(_THREADS)]
+        for future in running:
+            future.result()
+    return ledgers
+
+
+def _summary(ledgers: list[Ledger]) -> str:
+    refused: dict[str, int] = {}
+    for ledger in ledgers:
+        for kind, count in ledger.refused.items():
+            refused[kind] = refused.get(kind, 0) + count
+    return f"{sum(ledger.done for ledger in ledgers)} done, refused: {refused or 'none'}"
+
+
+def _connection_fault(chance: random.Random) -> ConnectionFault:
+    """Every connection ends badly sooner or later: refused, cut in a request or in an answer, after a stall perhaps."""
+    reset = chance.random() < 0.5
+    down, up = chance.randrange(200, 1_000_000), chance.randrange(200, 1_000_000)
+    return chance.choice(
+        (
+            ConnectionFault(refuse=True),
+            ConnectionFault(cut_down=down, reset=reset),
+            ConnectionFault(cut_up=up, reset=reset),
+            ConnectionFault(cut_down=down, cut_up=up, latency=0.002, reset=reset),
+            ConnectionFault(cut_down=2 * down, stall_down=down, stall=1.0 if chance.random() < 0.2 else 0.05),
+        )
+    )
+
+
+def _store(config: dict[str, Any], url: str, read_timeout: str = "300ms") -> S3Store:
+    client = {**config.pop("client_options"), "read_timeout": read_timeout}
+    return S3Store(**{**config, "endpoint": url}, client_options=client, retry_config={**_QUICK, "max_retries": 20})
+
+
+@pytest.mark.timeout(scaled(120, 3600))
+def test_load_through_a_bad_line(swift: Any, judges: Any, fault_proxy: Callable[[str], FaultProxy]) -> None:
+    # Swift, since it refuses a body that ends early; moto stores what came of it, over a later attempt perhaps.
+    endpoint = swift.endpoint
+    proxy = fault_proxy(endpoint.url)
+    bucket = endpoint.create_bucket()
+
+    chance = random.Random(7)
+    for _ in range(scaled(2_000, 100_000)):
+        outage = [ConnectionFault(refuse=True)] * 10 if chance.random() < 0.01 else []
+        proxy.push(_connection_fault(chance), *outage)
+    ledgers = _run(_store(endpoint.config(bucket), proxy.url, "500ms"), scaled(500, 20_000), seed=1)
+    assert judge(judges(endpoint), bucket, ledgers) == [], _summary(ledgers)
+    assert proxy.spoiled > scaled(10, 1_000), "the line was not bad enough to show anything"
+
+
+@pytest.mark.timeout(scaled(120, 3600))
+def test_load_through_bad_answers(fake_s3: FakeS3) -> None:
+    chance = random.Random(5)
+
+    def now_and_then(percent: float) -> Callable[[Request], bool]:
+        return lambda _: chance.random() < percent / 100
+
+    for percent, fault in (
+        (1.0, status(503, retry_after=0.05)),
+        (0.5, status(429)),
+        (2.0, status(500)),
+        (1.0, dropped()),
+        (1.0, dropped(reset=True)),
+        (2.0, cut(700)),
+        (2.0, cut(100_000, reset=True)),
+        (0.3, stall(900, 0.6)),
+        (2.0, faulty(delay=0.05)),
+    ):
+        fake_s3.inject(fault, times=float("inf"), when=now_and_then(percent))
+    ledgers = _run(_store(fake_s3.config(), fake_s3.url), scaled(3_000, 50_000), seed=2)
+    found = {key: stored.body for key, stored in fake_s3.objects.items()}
+    uploads = [upload.key for upload in fake_s3.uploads.values() if upload.parts]
+    assert compare(found, uploads, ledgers) == [], _summary(ledgers)
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", sorted(PROXIES))
+def test_load_through_a_real_proxy_that_fails(moto_gunicorn: Any, judges: Any, name: str) -> None:
+    endpoint = moto_gunicorn.endpoint
+    with PROXIES[name](endpoint.url) as proxy:
+        for fault, url in proxy.urls.items():
+            bucket = endpoint.create_bucket()
+            ledgers = _run(_store(endpoint.config(bucket), url, "4s"), 5_000, seed=3)
+            assert judge(judges(endpoint), bucket, ledgers) == [], f"{fault}: {_summary(ledgers)}"

@@ -1,0 +1,63 @@
+"""Memory is bounded by what the program asked for, whatever the size of objects and the number of readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.endurance.huge import HugeServer
+from tests.endurance.scale import scaled
+from tests.lifecycle.program import run
+from tests.servers.fakes3 import store_config
+
+_PEAK = """
+import resource
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+"""
+
+
+@pytest.fixture(scope="module")
+def huge() -> Iterator[HugeServer]:
+    with HugeServer() as server:
+        yield server
+
+
+def test_slow_readers_stay_within_the_limit(huge: HugeServer) -> None:
+    """Many half-read streams of 1 GiB each hold no more than the limit, and all go on when they are read."""
+    readers = scaled(200, 1000)
+    program = f"""
+async def main():
+    obs.set_limits(memory=64 << 20, connections={readers} + 10)
+    async def reader(number):
+        stream = (await obs.get_async(store, str(1 << 30))).stream(min_chunk_size=1000).__aiter__()
+        return stream, len(await stream.__anext__())
+    opened = await asyncio.gather(*(reader(n) for n in range({readers})))
+    held = []
+    for _ in range(3):
+        await asyncio.sleep(0.3)
+        held.append(obs.stats()["block_bytes"])
+        for stream, _ in opened[::7]:
+            await stream.__anext__()
+    # One piece for each reader may have landed before the limit was reached.
+    assert max(held) < (64 << 20) + {readers} * (512 << 10), held
+    assert peak_mib() < 300 + {readers} // 2, peak_mib()
+asyncio.run(main())
+"""
+    run(_PEAK + program, store_config(huge.url), timeout=scaled(60, 3_000))
+
+
+@pytest.mark.timeout(scaled(120, 3_600))
+def test_upload_without_end_takes_little_memory(huge: HugeServer) -> None:
+    gib = scaled(1, 60)
+    program = f"""
+piece = bytes(1 << 20)
+def pieces():
+    for _ in range({gib} << 10):
+        yield piece
+obs.put(store, "endless", pieces(), chunk_size=8 << 20, max_concurrency=4)
+assert obs.stats()["bytes_out"] >= {gib} << 30
+assert peak_mib() < 200, peak_mib()
+"""
+    run(_PEAK + program, store_config(huge.url), timeout=scaled(60, 3_000))
