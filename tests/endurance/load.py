@@ -86,7 +86,7 @@ def worker(ledger: Ledger, seed: int, operations: int) -> Generator[Call, Any, N
             ledger.refused[kind] = ledger.refused.get(kind, 0) + 1
             if isinstance(error, FileNotFoundError) and name in ("get", "range", "head"):
                 ledger.wrong.append(f"{key}: {name} does not find it: {error}")
-        except Exception as error:  # noqa: BLE001 - any other error is what this looks for
+        except Exception as error:
             ledger.wrong.append(f"{name} {key or fresh}: {type(error).__name__}: {error}")
         else:
             ledger.done += 1
@@ -168,7 +168,7 @@ def drive(calls: Generator[Call, Any, None], store: S3Store) -> None:
                 result = bytes(result.bytes())
             elif name == "list":
                 result = list(result)
-        except Exception as error:  # noqa: BLE001 - the worker decides
+        except Exception as error:
             step, value = calls.throw, error
         else:
             step, value = calls.send, result
@@ -189,7 +189,7 @@ async def drive_async(calls: Generator[Call, Any, None], store: S3Store) -> None
                 result = await getattr(obs, f"{name}_async")(store, *args, **options)
             if name == "get":
                 result = bytes(await result.bytes_async())
-        except Exception as error:  # noqa: BLE001 - the worker decides
+        except Exception as error:
             step, value = calls.throw, error
         else:
             step, value = calls.send, result

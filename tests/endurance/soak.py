@@ -59,7 +59,7 @@ class Soak:
                     self._round(store, prefix, number * 1_000_003 + cycle)
                 else:
                     asyncio.run(self._async_round(store, prefix, number * 1_000_003 + cycle))
-            except Exception as error:  # noqa: BLE001 - reported by the main thread
+            except Exception as error:
                 self.wrong.append(f"thread {number}: {type(error).__name__}: {error}")
 
     def _round(self, store: S3Store, prefix: str, seed: int) -> None:
