@@ -109,13 +109,16 @@ def provider_source(
     )
 
 
-def default_source(settings: Mapping[str, Any], provider: Callable[[], Any] | None = None) -> AwsSource:
+def default_source(
+    settings: Mapping[str, Any], provider: Callable[[], Any] | None = None, chain: AwsSource | None = None
+) -> AwsSource:
     """Choose where a store's credentials come from; the first that is there.
 
     Args:
         settings: the store's configuration under canonical names, environment included: ``access_key_id``,
             ``secret_access_key``, ``session_token`` (str) and ``skip_signature`` (bool) are read.
         provider: ``credential_provider`` of the store.
+        chain: where to look further; ``None``: nowhere.
 
     Raises:
         GenericError: half a pair is configured.
@@ -123,11 +126,13 @@ def default_source(settings: Mapping[str, Any], provider: Callable[[], Any] | No
         ValueError: what is configured cannot be a credential.
     """
     if settings.get("skip_signature"):
-        return Anonymous(_signing_source(settings, provider))
-    return _signing_source(settings, provider)
+        return Anonymous(_signing_source(settings, provider, chain))
+    return _signing_source(settings, provider, chain)
 
 
-def _signing_source(settings: Mapping[str, Any], provider: Callable[[], Any] | None) -> AwsSource:
+def _signing_source(
+    settings: Mapping[str, Any], provider: Callable[[], Any] | None, chain: AwsSource | None
+) -> AwsSource:
     if provider is not None:
         return provider_source(provider)
     access_key_id = settings.get("access_key_id")
@@ -137,7 +142,8 @@ def _signing_source(settings: Mapping[str, Any], provider: Callable[[], Any] | N
     if access_key_id is not None or secret_access_key is not None:
         missing = "SecretAccessKey" if secret_access_key is None else "AccessKeyId"
         raise GenericError.of("S3", f"Missing {missing}")
-    # The native chain goes here: web identity, profiles, containers, instance metadata.
+    if chain is not None:
+        return chain
     return Unconfigured(
         "No credentials are configured for S3.",
         "set access_key_id and secret_access_key (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the "

@@ -4,7 +4,8 @@ A source is asked for its credential before every attempt. That costs two attrib
 otherwise the operation boards a flight, so that any number of operations on any threads and loops share one fetch.
 
     fresh    more than the threshold left              served
-    due      within the threshold, still valid         served while someone fetches, or just after; else fetched first
+    due      within the threshold, still valid         served while someone fetches, or just after; else fetched first,
+                                                       and served for a while longer where that fails
     expired  nothing left, or nothing fetched yet      fetched first
 """
 
@@ -20,6 +21,8 @@ THRESHOLD_S = 300.0
 # A credential this young is used for as long as it is valid, however soon that ends: a source whose credentials
 # live shorter than the threshold would otherwise be asked before every single request.
 REFETCH_GUARD_S = 0.1
+# Where a credential that is due could not be replaced, and still holds, the next try comes after so long.
+RETRY_S = 15.0
 
 
 class Expiring(Protocol):
@@ -83,6 +86,8 @@ class CachedSource(Unpicklable, Generic[C]):
         # Written by the flight only. A fork may leave it set in the child: it then keeps a due credential in use
         # until it expires, no longer.
         self._fetching = False
+        # By the clock: until then the credential is served although it is due.
+        self._put_off = 0.0
 
     @property
     def key(self) -> Hashable:
@@ -100,7 +105,9 @@ class CachedSource(Unpicklable, Generic[C]):
         if credential.expires_at is None:
             return credential
         left = credential.expires_at - now
-        if left > self._threshold_s or (left > 0 and (self._fetching or 0 <= now - since < REFETCH_GUARD_S)):
+        if left > self._threshold_s or (
+            left > 0 and (self._fetching or 0 <= now - since < REFETCH_GUARD_S or 0 < self._put_off - now <= RETRY_S)
+        ):
             return credential
         return None
 
@@ -114,6 +121,12 @@ class CachedSource(Unpicklable, Generic[C]):
             credential = yield from self.fetch()
             # Served even if it has expired by our clock: the service's clock is the one that counts.
             self._held = (credential, self._clock())
+        except Exception:
+            held, now = self._held, self._clock()
+            if held is None or held[0] is after or held[0].expires_at is None or held[0].expires_at <= now:
+                raise
+            self._put_off = now + RETRY_S
+            return held[0]
         finally:
             self._fetching = False
         return credential

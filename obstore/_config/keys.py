@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from obstore._config.client import CLIENT_KEYS, OUR_CLIENT_KEYS, ClientOptions, our_setting
@@ -167,6 +167,11 @@ class MergedSettings:
         """Whether the program itself, not the environment or a provider, set the key."""
         return key in self.given
 
+    def without_environment(self, *keys: str) -> MergedSettings:
+        """The same, but for what the environment says of ``keys``."""
+        values = {key: value for key, value in self.values.items() if key not in keys or key in self.given}
+        return replace(self, values=values)
+
     @property
     def identity(self) -> str | None:
         """The bucket or container in effect: what ``repr`` shows."""
@@ -288,7 +293,7 @@ S3_KEYS = _table(
     sse_kms_key_id aws_sse_kms_key_id
     sse_bucket_key_enabled aws_sse_bucket_key_enabled
     sse_customer_key_base64 aws_sse_customer_key_base64
-    profile aws_profile
+    profile aws_profile aws_default_profile
     """,
     booleans="virtual_hosted_style_request s3_express imdsv1_fallback unsigned_payload skip_signature disable_tagging "
     "disable_bulk_delete sse_bucket_key_enabled",

@@ -87,6 +87,7 @@ class S3Config(TypedDict, total=False):
         endpoint_url_sts: URL of the security token service. Also ``sts_endpoint``.
         imdsv1_fallback: ask the instance metadata service in its first version too; False by default.
         metadata_endpoint: URL of the instance metadata service.
+        profile: of the AWS configuration files, for credentials, region and endpoint; also ``AWS_PROFILE``.
         region: of the bucket.
         request_payer: pay for requests to others' buckets: ``requester`` or a boolean; False by default.
         role_arn: role to assume with ``web_identity_token_file``.
@@ -121,6 +122,7 @@ class S3Config(TypedDict, total=False):
     endpoint_url_sts: str
     imdsv1_fallback: bool
     metadata_endpoint: str
+    profile: str
     region: S3Regions | str
     request_payer: bool | Literal["requester", "REQUESTER"]
     role_arn: str
@@ -153,7 +155,8 @@ class S3Settings:
 
     Attributes:
         region: ``us-east-1`` where nothing says otherwise.
-        region_given: whether something does: then the region is not looked for.
+        region_known: whether something does.
+        region_given: whether the program itself does: then the bucket is not looked for elsewhere.
         endpoint: as given; None for Amazon's.
         checksum_algorithm: as S3 spells it.
         copy_if_not_exists: as given and known to parse, see `copy_rule`.
@@ -165,6 +168,7 @@ class S3Settings:
 
     bucket: str
     region: str = "us-east-1"
+    region_known: bool = False
     region_given: bool = False
     endpoint: str | None = None
     virtual_hosted_style: bool = False
@@ -207,12 +211,20 @@ class S3Settings:
         return None if self.copy_if_not_exists is None else parse_copy_if_not_exists(self.copy_if_not_exists)
 
     @classmethod
-    def build(cls, merged: MergedSettings, *, credential_provider: bool = False) -> S3Settings:
+    def build(
+        cls,
+        merged: MergedSettings,
+        *,
+        credential_provider: bool = False,
+        configured_region: str | None = None,
+        configured_endpoint: str | None = None,
+    ) -> S3Settings:
         """Read the merged keys.
 
         Args:
             merged: of `obstore._config.keys.S3_KEYS`.
             credential_provider: whether the user gave one; static credentials are then not used.
+            configured_region, configured_endpoint: what the command line's files say, for what is not set.
 
         Raises:
             GenericError: the bucket or half of the static credentials is missing, or a value is not understood.
@@ -223,7 +235,7 @@ class S3Settings:
         if _NOT_IN_BUCKET.search(bucket):
             hint = "give the part after the slash as prefix=" if "/" in bucket else None
             raise GenericError.of("S3", f'Invalid bucket name "{bucket}"', hint=hint)
-        region = merged.text("region") or merged.text("default_region")
+        region = merged.text("region") or merged.text("default_region") or configured_region
         if region and not _REGION.fullmatch(region):
             raise GenericError.of("S3", f'Invalid region "{region}"')
         static = _Static(None, None, None) if credential_provider else _static_credentials(merged)
@@ -231,8 +243,9 @@ class S3Settings:
         return cls(
             bucket=bucket,
             region=region or "us-east-1",
-            region_given=bool(region),
-            endpoint=_endpoint(merged),
+            region_known=bool(region),
+            region_given=any(key in merged.given and merged.given[key].text for key in ("region", "default_region")),
+            endpoint=_endpoint(merged) or configured_endpoint,
             virtual_hosted_style=merged.flag("virtual_hosted_style_request"),
             unsigned_payload=merged.flag("unsigned_payload"),
             checksum_algorithm=_checksum(merged.text("checksum_algorithm")),
@@ -279,7 +292,10 @@ class _Static(NamedTuple):
 
 
 def _static_credentials(merged: MergedSettings) -> _Static:
-    key_id, secret = merged.text("access_key_id") or None, merged.text("secret_access_key") or None
+    places = merged.given if merged.is_given("profile") else merged.values  # a profile wins over the environment's keys
+    key_id, secret = (
+        (places[key].text or None) if key in places else None for key in ("access_key_id", "secret_access_key")
+    )
     if key_id is None and secret is None:
         return _Static(None, None, None)
     if key_id is None:

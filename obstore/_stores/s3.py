@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, NotRequired, Self, TypeAlias, TypedDict
@@ -13,6 +14,7 @@ from obstore._config.retry import RetryConfig
 from obstore._config.s3 import S3Config, S3Settings
 from obstore._dialect.base import Dialect
 from obstore._dialect.s3 import S3Dialect
+from obstore._engine import lifecycle
 from obstore._engine._core import crc64nvme
 from obstore._stores.remote import CloudStore
 from obstore.exceptions import NotSupportedError
@@ -53,8 +55,9 @@ class S3Store(CloudStore):
         **kwargs: settings, as in ``config``: ``region``, ``endpoint``, ``access_key_id``, ``secret_access_key``,
             ``skip_signature`` ...
 
-    What is not given is taken from the environment: ``AWS_ACCESS_KEY_ID``, ``AWS_REGION``, ``AWS_ENDPOINT_URL`` and the other
-    ``AWS_`` variables.
+    What is not given is taken from the environment (``AWS_ACCESS_KEY_ID``, ``AWS_REGION``, ``AWS_ENDPOINT_URL`` and the other
+    ``AWS_`` variables), then from the profile in ``~/.aws``: credentials, region and endpoint as the AWS command line finds them,
+    containers and instances included. Credentials are looked for when the first request needs them.
 
     Raises:
         UnknownConfigurationKeyError: there is no such setting.
@@ -83,9 +86,22 @@ class S3Store(CloudStore):
     def _connect(
         cls, merged: MergedSettings, client: ClientOptions, prefix: str | None, credential_provider: Any
     ) -> tuple[str, Dialect, Any]:
-        settings = S3Settings.build(merged, credential_provider=credential_provider is not None)
+        if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+            merged = merged.without_environment("endpoint", "endpoint_url_s3", "endpoint_url_sts")
+        region = endpoint = chain = None
+        if not (_named(merged, "region", "default_region") and _named(merged, "endpoint", "endpoint_url_s3")):
+            region, endpoint = _surroundings().configured(merged)
+        settings = S3Settings.build(
+            merged,
+            credential_provider=credential_provider is not None,
+            configured_region=region,
+            configured_endpoint=endpoint,
+        )
         if settings.s3_express:
             raise NotSupportedError.of("S3", "directory buckets (s3_express) are not available in this version")
+        if credential_provider is None and settings.access_key_id is None:
+            known = settings.region if settings.region_known else None
+            chain = _surroundings().chain(merged, known, client)
         source = default_source(
             {
                 "access_key_id": settings.access_key_id,
@@ -94,6 +110,7 @@ class S3Store(CloudStore):
                 "skip_signature": settings.skip_signature,
             },
             credential_provider,
+            chain,
         )
         dialect = S3Dialect(
             settings,
@@ -143,3 +160,14 @@ class S3Store(CloudStore):
         """The credential provider as given, or ``None``."""
         provider: S3CredentialProvider | None = self._credential_provider
         return provider
+
+
+def _named(merged: MergedSettings, *keys: str) -> bool:
+    return any(merged.text(key) for key in keys)
+
+
+def _surroundings() -> Any:
+    """The module that looks around; it and all that it imports are imported where no fork can come in between."""
+    with lifecycle.setting_up():
+        from obstore._stores import aws
+    return aws

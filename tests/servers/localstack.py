@@ -39,4 +39,4 @@ class LocalStack(Server):
         url = f"http://127.0.0.1:{port}"
         command = [bin_ / "python", "-m", "localstack.runtime.main"]
         self._run([command], http_answers(f"{url}/_localstack/health"), env=env, timeout=120)
-        self.endpoint = S3Endpoint(url, "AKIDTEST00000000TEST", "SECRETTEST")
+        self.endpoint = S3Endpoint(url, "AKIDTEST00000000TEST", "test")  # the secret that signed URLs are verified with

@@ -72,7 +72,8 @@ def test_value_is_read(key: str, value: Any, attribute: str, parsed: Any) -> Non
 
 def test_region_given() -> None:
     assert build(region="us-east-1").region_given
-    assert build({"AWS_DEFAULT_REGION": "eu-west-1"}).region_given
+    elsewhere = build({"AWS_DEFAULT_REGION": "eu-west-1"})
+    assert (elsewhere.region, elsewhere.region_known, elsewhere.region_given) == ("eu-west-1", True, False)
     assert build({"AWS_REGION": "a", "AWS_DEFAULT_REGION": "b"}).region == "a"
     assert build({"AWS_REGION": "a"}, region="c").region == "c"
     assert not build(region="").region_given

@@ -160,8 +160,7 @@ def test_due_credential_serves_while_another_operation_fetches(clock):
     assert source.current(clock.now) is landed.value.value is not first
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), Cancelled()])
-def test_failed_fetch_ends_the_grace_of_a_due_credential(clock, error):
+def test_cancelled_fetch_ends_the_grace_of_a_due_credential(clock):
     provider = Counting(clock)
     source = provider_source(provider, clock)
     first = drive(credential(source, clock=clock))
@@ -169,10 +168,48 @@ def test_failed_fetch_ends_the_grace_of_a_due_credential(clock, error):
     flight = source.refresh()
     next(flight)
     assert source.current(clock.now) is first
-    with pytest.raises(type(error)) as caught:
-        flight.throw(error)
-    assert caught.value is error
+    with pytest.raises(Cancelled):
+        flight.throw(Cancelled())
     assert source.current(clock.now) is None
+    assert drive(credential(source, clock=clock)).access_key_id == "AKID2"
+
+
+def failing_refresh(source, after=None):
+    """Refresh by a fetch that fails; return what comes of it."""
+    flight = source.refresh(after)
+    next(flight)
+    with pytest.raises(StopIteration) as landed:
+        flight.throw(ValueError("no"))
+    return landed.value.value
+
+
+def test_due_credential_serves_on_where_the_fetch_fails(clock):
+    provider = Counting(clock)
+    source = provider_source(provider, clock)
+    first = drive(credential(source, clock=clock))
+    clock.now += 3400
+    assert failing_refresh(source) is first
+    assert source.current(clock.now + 14) is first, "the next try is put off"
+    assert source.current(clock.now + 16) is None
+    assert source.current(clock.now - 3600) is first, "a clock set back leaves it fresh"
+    clock.now += 16
+    assert drive(credential(source, clock=clock)).access_key_id == "AKID2"
+
+
+def test_failed_fetch_is_an_error_once_nothing_else_holds(clock):
+    provider = Counting(clock)
+    source = provider_source(provider, clock)
+    first = drive(credential(source, clock=clock))
+    for now, after in ((NOW + 3400, first), (NOW + 3600, None)):  # refused by the service; expired
+        clock.now = now
+        flight = source.refresh(after)
+        next(flight)
+        with pytest.raises(ValueError, match="no"):
+            flight.throw(ValueError("no"))
+    clock.now = NOW + 3500
+    assert failing_refresh(source) is first
+    clock.now = NOW + 3601
+    assert source.current(clock.now) is None, "put off is no longer than it holds"
     assert drive(credential(source, clock=clock)).access_key_id == "AKID2"
 
 

@@ -1,0 +1,58 @@
+"""Access keys out of what files, processes and services hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from obstore._auth.aws import AwsCredential
+from obstore.exceptions import UnauthenticatedError
+
+__all__ = ["parse_moment", "read_keys"]
+
+
+def parse_moment(text: str) -> float:
+    """An ISO 8601 date and time as seconds since the epoch; without a zone, or with the word ``UTC``, it is UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
+    moment = datetime.fromisoformat(text.replace("UTC", "+00:00"))
+    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).timestamp()
+
+
+def read_keys(
+    found: Mapping[str, Any], names: tuple[str, str, str, str | None], who: str, *, hint: str | None = None
+) -> AwsCredential:
+    """The credential in a document.
+
+    Args:
+        found: the document.
+        names: of access key id, secret, session token and expiry; the last may be ``None`` for a document that has
+            none. An expiry is a date in ISO 8601, or milliseconds since the epoch.
+        who: handed it over, in messages.
+        hint: what to do where it is no good.
+
+    Raises:
+        UnauthenticatedError: a part is missing or unusable; the message shows none of them.
+    """
+    missing = [name for name in names[:2] if not found.get(name)]
+    problem = f"has no {missing[0]}" if missing else None
+    token = found.get(names[2]) or None
+    expires_at: float | None = None
+    expiry = found.get(names[3]) if names[3] is not None else None
+    if problem is None and expiry is not None:
+        try:
+            expires_at = expiry / 1000 if isinstance(expiry, (int, float)) else parse_moment(expiry)
+        except (TypeError, ValueError):
+            problem = f"has no date in {names[3]}"
+    if problem is None:
+        try:
+            return AwsCredential(found[names[0]], found[names[1]], token, expires_at)
+        except ValueError as error:
+            problem = f"is unusable: {error}"
+        except (AttributeError, TypeError):
+            problem = "holds something else than texts"
+    del found, token
+    raise UnauthenticatedError(f"what {who} gave {problem}", hint=hint)

@@ -1,0 +1,91 @@
+"""What an S3 store gets from the surroundings: files of the command line, and credentials of whoever runs the program.
+
+Imported when a store first needs it: programs that give all they need do not pay for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from obstore._auth.aws_chain import ChainSource
+from obstore._config.aws_chain import DEFAULT_PROFILE, ChainSettings, profile_of
+from obstore._config.aws_files import AwsPaths, endpoint_url, load
+from obstore._config.client import ClientOptions
+from obstore._config.keys import MergedSettings
+from obstore._run import ClientHandle
+from obstore.exceptions import GenericError
+
+__all__ = ["AwsClients", "Configured", "chain", "configured"]
+
+# Nobody waits longer than this for the answer of a service that gives credentials.
+_SERVICE_TIMEOUT_S = 10.0
+
+
+class Configured(NamedTuple):
+    """What the files say of a store: ``None`` where they say nothing."""
+
+    region: str | None
+    endpoint: str | None
+
+
+def configured(merged: MergedSettings, environ: Mapping[str, str] = os.environ) -> Configured:
+    """Region and endpoint of the profile in use.
+
+    Raises:
+        GenericError: the program names a profile that is not there, or a file cannot be read.
+    """
+    paths = AwsPaths.find(environ)
+    config = load(paths)
+    profile = profile_of(merged)
+    if profile not in config.profiles and merged.is_given("profile") and profile != DEFAULT_PROFILE:
+        raise GenericError.of(
+            "Config",
+            f"there is no profile {profile!r} in {paths.config} or {paths.credentials}",
+            hint=f"profiles there: {', '.join(sorted(config.profiles)) or 'none'}",
+        )
+    return Configured(config.text(profile, "region"), endpoint_url("s3", config, profile, environ))
+
+
+def chain(
+    merged: MergedSettings, region: str | None, client: ClientOptions, environ: Mapping[str, str] = os.environ
+) -> ChainSource:
+    """The source of credentials of whoever runs the program."""
+    return ChainSource(ChainSettings.build(merged, environ, region), AwsClients(client))
+
+
+class AwsClients:
+    """See `obstore._auth.aws_http.Clients`. Threads may race for a client: then there are two, to the same effect."""
+
+    def __init__(self, options: ClientOptions) -> None:
+        timeout = min(options.timeout_s or _SERVICE_TIMEOUT_S, _SERVICE_TIMEOUT_S)
+        # Headers and limits of the store are meant for its own requests.
+        self._options = dataclasses.replace(options, default_headers=(), max_connections=0, timeout_s=timeout)
+        self._services: dict[str, ClientHandle] = {}
+        self._metadata: dict[float, ClientHandle] = {}
+
+    def service(self, url: str) -> ClientHandle:
+        """For a service of the cloud."""
+        origin = "/".join(url.split("/", 3)[:3])
+        handle = self._services.get(origin)
+        if handle is None:
+            handle = self._services[origin] = ClientHandle(self._options, origin)
+        return handle
+
+    def metadata(self, timeout_s: float) -> ClientHandle:
+        """For this machine and its host."""
+        handle = self._metadata.get(timeout_s)
+        if handle is None:
+            options = dataclasses.replace(
+                self._options,
+                allow_http=True,
+                proxy_url=None,
+                proxy_excludes="*",
+                connect_timeout_s=timeout_s,
+                timeout_s=timeout_s * 2,
+                read_timeout_s=timeout_s,
+            )
+            handle = self._metadata[timeout_s] = ClientHandle(options, "http://metadata")
+        return handle
