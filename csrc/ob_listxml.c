@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "ob_listjson.h"
+#include "ob_listread.h"
 #include "ob_port.h"
 
 #define MAX_DEPTH 64
@@ -66,6 +68,7 @@ typedef struct entries {
 } entries;
 
 struct ob_listxml {
+  ob_listjson *json; /* has taken over, the document being JSON; else NULL */
   const char *error; /* static; "" while there is none */
   state at;
   uint8_t matched; /* bytes seen of what may end or begin this state's markup */
@@ -113,6 +116,7 @@ ob_listxml *ob_listxml_new(void) {
 
 void ob_listxml_free(ob_listxml *p) {
   if (p == NULL) return;
+  ob_listjson_free(p->json);
   ob_free(p->text);
   ob_free(p->objects.items);
   ob_free(p->prefixes.items);
@@ -120,7 +124,7 @@ void ob_listxml_free(ob_listxml *p) {
 }
 
 const char *ob_listxml_error(const ob_listxml *p) {
-  return p->error;
+  return p->json != NULL && p->error[0] == '\0' ? ob_listjson_error(p->json) : p->error;
 }
 
 const char *ob_listxml_root(const ob_listxml *p) {
@@ -192,8 +196,7 @@ static bool equals_folded(const char *text, size_t len, const char *word) {
   return true;
 }
 
-/* A decimal number of up to 19 digits. 0, or -1. */
-static int read_size(const char *text, size_t len, int64_t *size) {
+int ob_list_read_size(const char *text, size_t len, int64_t *size) {
   uint64_t value = 0;
   if (len == 0 || len > 19) return -1;
   for (size_t i = 0; i < len; i++) {
@@ -228,8 +231,7 @@ static int days_in_month(int year, int month) {
   return month == 2 && leap ? 29 : days[month - 1];
 }
 
-/* RFC 3339 time, fraction cut to microseconds; no zone means UTC. 0, or -1. */
-static int read_time(const char *text, size_t len, int64_t *time_us) {
+int ob_list_read_time(const char *text, size_t len, int64_t *time_us) {
   if (len < 19 || text[4] != '-' || text[7] != '-' || text[13] != ':' || text[16] != ':') return -1;
   if (text[10] != 'T' && text[10] != 't' && text[10] != ' ') return -1;
   int year = read_digits(text, 4), month = read_digits(text + 5, 2), day = read_digits(text + 8, 2);
@@ -263,7 +265,7 @@ static int read_time(const char *text, size_t len, int64_t *time_us) {
   return 0;
 }
 
-static int hex_digit(char c) {
+int ob_list_hex_digit(char c) {
   if (is_digit(c)) return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   if (c >= 'A' && c <= 'F') return c - 'A' + 10;
@@ -276,8 +278,8 @@ static uint32_t decode_percent(char *text, uint32_t len) {
   for (uint32_t i = 0; i < len; i++) {
     int high = -1, low = -1;
     if (text[i] == '%' && len - i > 2) {
-      high = hex_digit(text[i + 1]);
-      low = hex_digit(text[i + 2]);
+      high = ob_list_hex_digit(text[i + 1]);
+      low = ob_list_hex_digit(text[i + 2]);
     }
     if (high >= 0 && low >= 0) {
       text[out++] = (char)(high * 16 + low);
@@ -408,10 +410,10 @@ static int end_element(ob_listxml *p) {
   if (len == 0) return 0;
   switch (ending) {
   case E_SIZE:
-    if (read_size(text, len, &p->entry.size) != 0) return fail(p, "a Size is not a number of bytes"), -1;
+    if (ob_list_read_size(text, len, &p->entry.size) != 0) return fail(p, "a Size is not a number of bytes"), -1;
     break;
   case E_MODIFIED:
-    if (read_time(text, len, &p->entry.modified_us) != 0) return fail(p, "a LastModified is not an RFC 3339 time"), -1;
+    if (ob_list_read_time(text, len, &p->entry.modified_us) != 0) return fail(p, "a LastModified is not an RFC 3339 time"), -1;
     break;
   case E_TRUNCATED:
     p->truncated = equals_folded(text, len, "true");
@@ -438,6 +440,7 @@ static const char *feed_start(ob_listxml *p, const char *at) {
   }
   if (p->matched != 0) return fail(p, "the document is not XML");
   p->at = AT_TEXT;
+  if (*at == '{' && (p->json = ob_listjson_new()) == NULL) return fail(p, OUT_OF_MEMORY);
   return at;
 }
 
@@ -476,7 +479,7 @@ static int64_t reference_number(const char *text, size_t len) {
   size_t i = hex ? 2 : 1;
   if (i == len) return -1;
   for (; i < len; i++) {
-    int digit = hex_digit(text[i]);
+    int digit = ob_list_hex_digit(text[i]);
     if (digit < 0 || (!hex && digit > 9)) return -1;
     value = value * (hex ? 16 : 10) + digit; /* MAX_REFERENCE digits at most: cannot overflow */
   }
@@ -673,6 +676,7 @@ int ob_listxml_feed(ob_listxml *p, const char *data, size_t len) {
   const char *at = data;
   const char *end = data + len;
   while (at < end) {
+    if (p->json != NULL) return ob_listjson_feed(p->json, at, (size_t)(end - at));
     switch (p->at) {
     case AT_START:
       at = feed_start(p, at);
@@ -717,6 +721,7 @@ int ob_listxml_feed(ob_listxml *p, const char *data, size_t len) {
 }
 
 int ob_listxml_finish(ob_listxml *p, ob_list_page *page) {
+  if (p->json != NULL && p->error[0] == '\0') return ob_listjson_finish(p->json, page);
   if (p->error[0] == '\0') {
     if (!p->root_seen || p->depth > 0 || p->at != AT_TEXT) {
       fail(p, "the document is cut short");

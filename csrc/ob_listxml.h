@@ -3,8 +3,9 @@
  * A push parser over arbitrary splits of the input: no tree, no copy but into one text arena, no recursion.
  * Knows elements by local name (namespaces and prefixes ignored), decodes entities and character references, ignores
  * comments, processing instructions and unknown elements, refuses DTDs. Text is UTF-8 and passes unchecked and unchanged,
- * control characters and references to them included; an empty ETag, VersionId, token or marker counts as none. Limits:
- * 64 open elements, 16 KiB in their names, 1 MiB in a value, 4 GiB in all values.
+ * control characters and references to them included; an empty ETag, VersionId, token or marker counts as none. A document
+ * that begins with { is left to ob_listjson. Limits: 64 open elements, 16 KiB in their names, 1 MiB in a value, 4 GiB in all
+ * values.
  */
 #ifndef OB_LISTXML_H
 #define OB_LISTXML_H
