@@ -22,17 +22,17 @@
 static const char OUT_OF_MEMORY[] = "out of memory";
 
 typedef enum {
-  AT_VALUE,        /* a value must follow */
-  AT_FIRST_VALUE,  /* after [: a value or ] */
-  AT_FIRST_NAME,   /* after {: a name or } */
-  AT_NAME_QUOTE,   /* after a comma in an object: a name */
-  AT_COLON,        /* after a name */
-  AT_AFTER,        /* after a value: a comma or the container's end */
-  AT_STRING,       /* in a string, a name or a value */
-  AT_ESCAPE,       /* after \ */
-  AT_HEX,          /* in the digits of \uXXXX */
-  AT_LITERAL,      /* in a number, true, false or null */
-  AT_END           /* after the document */
+  AT_VALUE,       /* a value must follow */
+  AT_FIRST_VALUE, /* after [: a value or ] */
+  AT_FIRST_NAME,  /* after {: a name or } */
+  AT_NAME_QUOTE,  /* after a comma in an object: a name */
+  AT_COLON,       /* after a name */
+  AT_AFTER,       /* after a value: a comma or the container's end */
+  AT_STRING,      /* in a string, a name or a value */
+  AT_ESCAPE,      /* after \ */
+  AT_HEX,         /* in the digits of \uXXXX */
+  AT_LITERAL,     /* in a number, true, false or null */
+  AT_END          /* after the document */
 } state;
 
 /* What a container is to us. */
@@ -148,11 +148,15 @@ static field identify(const ob_listjson *p) {
     field field;
     const char *name;
   } known[] = {
-      {C_ITEM, F_NAME, "name"},       {C_ITEM, F_SIZE, "size"},
-      {C_ITEM, F_UPDATED, "updated"}, {C_ITEM, F_ETAG, "etag"},
+      {C_ITEM, F_NAME, "name"},
+      {C_ITEM, F_SIZE, "size"},
+      {C_ITEM, F_UPDATED, "updated"},
+      {C_ITEM, F_ETAG, "etag"},
       {C_ITEM, F_GENERATION, "generation"},
-      {C_TOP, F_ITEMS, "items"},      {C_TOP, F_PREFIXES, "prefixes"},
-      {C_TOP, F_TOKEN, "nextPageToken"}, {C_TOP, F_ERROR, "error"},
+      {C_TOP, F_ITEMS, "items"},
+      {C_TOP, F_PREFIXES, "prefixes"},
+      {C_TOP, F_TOKEN, "nextPageToken"},
+      {C_TOP, F_ERROR, "error"},
   };
   for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
     if (known[i].parent == inside(p) && strlen(known[i].name) == p->name_len &&

@@ -413,7 +413,8 @@ static int end_element(ob_listxml *p) {
     if (ob_list_read_size(text, len, &p->entry.size) != 0) return fail(p, "a Size is not a number of bytes"), -1;
     break;
   case E_MODIFIED:
-    if (ob_list_read_time(text, len, &p->entry.modified_us) != 0) return fail(p, "a LastModified is not an RFC 3339 time"), -1;
+    if (ob_list_read_time(text, len, &p->entry.modified_us) != 0)
+      return fail(p, "a LastModified is not an RFC 3339 time"), -1;
     break;
   case E_TRUNCATED:
     p->truncated = equals_folded(text, len, "true");
@@ -439,6 +440,7 @@ static const char *feed_start(ob_listxml *p, const char *at) {
     return at + 1;
   }
   if (p->matched != 0) return fail(p, "the document is not XML");
+  if (is_space(*at)) return at + 1;
   p->at = AT_TEXT;
   if (*at == '{' && (p->json = ob_listjson_new()) == NULL) return fail(p, OUT_OF_MEMORY);
   return at;

@@ -74,7 +74,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
     UnknownConfigurationKeyError,
 )
-from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store, SignCapableStore, from_url
+from obstore.store import GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store, SignCapableStore, from_url
 
 __all__ = [
     "HTTP_METHOD",
@@ -88,6 +88,7 @@ __all__ = [
     "BytesStream",
     "ClientConfig",
     "ConnectionFailedError",
+    "GCSStore",
     "GenericError",
     "GetOptions",
     "GetResult",

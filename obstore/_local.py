@@ -118,6 +118,7 @@ class LocalUpload:
 
     max_parts: int | None = None
     min_part_bytes: int = 0
+    max_parallel: int | None = None
 
     def __init__(self, staging: Staging, path: str, key: str, *, overwrite: bool) -> None:
         self._staging: Staging | None = staging

@@ -101,6 +101,7 @@ class MemoryUpload:
 
     max_parts: int | None = None
     min_part_bytes: int = 0
+    max_parallel: int | None = None
 
     def __init__(self, backend: MemoryBackend, key: str, spec: PutSpec) -> None:
         self._backend = backend

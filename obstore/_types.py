@@ -308,6 +308,7 @@ class Upload(Protocol):
 
     max_parts: int | None
     min_part_bytes: int
+    max_parallel: int | None  # parts that may be on their way at once; None: any number
 
     def part(self, number: int, body: Sequence[Buffer]) -> Op[None]:
         """Send part ``number`` (from 1), in order. Later parts may be larger than earlier ones, the last one smaller."""

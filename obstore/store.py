@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from obstore._config.client import ClientConfig
+from obstore._config.gcs import GCSConfig
 from obstore._config.retry import BackoffConfig, RetryConfig
 from obstore._config.s3 import S3ChecksumAlgorithm, S3Config, S3EncryptionAlgorithm, S3Regions
 from obstore._config.url import split_url
 from obstore._methods import ObjectStoreMethods
+from obstore._stores.gcs import GCSCredential, GCSCredentialProvider, GCSStore
 from obstore._stores.local import LocalStore
 from obstore._stores.memory import MemoryStore
 from obstore._stores.s3 import S3Credential, S3CredentialProvider, S3Store
@@ -21,6 +23,10 @@ __all__ = [
     "BackoffConfig",
     "BaseError",
     "ClientConfig",
+    "GCSConfig",
+    "GCSCredential",
+    "GCSCredentialProvider",
+    "GCSStore",
     "LocalStore",
     "MemoryStore",
     "ObjectStore",
@@ -38,10 +44,10 @@ __all__ = [
 ]
 
 
-ObjectStore: TypeAlias = S3Store | LocalStore | MemoryStore
+ObjectStore: TypeAlias = S3Store | GCSStore | LocalStore | MemoryStore
 """Any store; works with ``isinstance``."""
 
-SignCapableStore: TypeAlias = S3Store
+SignCapableStore: TypeAlias = S3Store | GCSStore
 """The stores that `obstore.sign` signs URLs for; works with ``isinstance``."""
 
 
@@ -56,7 +62,7 @@ def from_url(
 ) -> ObjectStore:
     """The store that a URL names.
 
-    Such as ``s3://bucket/prefix``, ``https://bucket.s3.region.amazonaws.com``, ``file:///directory``, ``memory:///``.
+    Such as ``s3://bucket/prefix``, ``gs://bucket``, ``https://bucket.s3.region.amazonaws.com``, ``file:///directory``, ``memory:///``.
 
     Args:
         url: of the bucket, directory ...
@@ -72,6 +78,15 @@ def from_url(
     location = split_url(url)
     if location.scheme == "s3":
         return S3Store.from_url(
+            url,
+            config=config,
+            client_options=client_options,
+            retry_config=retry_config,
+            credential_provider=credential_provider,
+            **kwargs,
+        )
+    if location.scheme == "gcs":
+        return GCSStore.from_url(
             url,
             config=config,
             client_options=client_options,

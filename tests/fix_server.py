@@ -13,6 +13,8 @@ import pytest
 from tests.servers.ceph import Ceph
 from tests.servers.fakes3 import FakeS3
 from tests.servers.faultproxy import FaultProxy
+from tests.servers.gcs import FakeGCS
+from tests.servers.google import GoogleAuth
 from tests.servers.localstack import LocalStack
 from tests.servers.moto import Moto, MotoGunicorn
 from tests.servers.rclone import Rclone
@@ -42,6 +44,18 @@ def moto_gunicorn() -> Iterator[MotoGunicorn]:
 @pytest.fixture(scope="session")
 def rclone() -> Iterator[Rclone]:
     with Rclone() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fake_gcs() -> Iterator[FakeGCS]:
+    with FakeGCS() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def google_auth(fake_gcs: FakeGCS) -> Iterator[GoogleAuth]:
+    with GoogleAuth(fake_gcs.endpoint.url) as server:
         yield server
 
 
@@ -97,6 +111,10 @@ def no_ambient_clouds(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("AWS_", "GOOGLE_", "AZURE_")) or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
+    for name in ("SERVICE_ACCOUNT", "STORAGE_EMULATOR_HOST", "GCE_METADATA_HOST", "GCE_METADATA_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", os.devnull)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -29,12 +29,15 @@ class GCSConfig(TypedDict, total=False):
         bucket: its name.
         hmac_access_id: access id of an HMAC key, for signed URLs. Ours, like the following, unknown to the Rust library.
         hmac_secret: its secret.
+        iam_url: where the IAM Credentials API is, which signs URLs for accounts whose key is not at hand.
         impersonate_service_account: email of a service account to act as.
         service_account: path of a service account's key file. Also ``service_account_path`` and ``SERVICE_ACCOUNT``.
         service_account_email: who signs URLs through the IAM API, where the credentials do not say.
         service_account_key: the content of such a file.
         skip_signature: send requests without credentials; False by default.
         user_project: project that is billed for requests, such as those to a bucket whose requester pays.
+        xml_multipart: whether large objects go up in parallel parts, by the XML API. By default at Google's own address;
+            elsewhere they go up piece by piece, by the resumable uploads that emulators know.
     """
 
     application_credentials: str
@@ -43,12 +46,14 @@ class GCSConfig(TypedDict, total=False):
     bucket: str
     hmac_access_id: str
     hmac_secret: str
+    iam_url: str
     impersonate_service_account: str
     service_account: str
     service_account_email: str
     service_account_key: str
     skip_signature: bool
     user_project: str
+    xml_multipart: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +79,9 @@ class GCSSettings:
     service_account_email: str | None = None
     hmac_access_id: str | None = None
     hmac_secret: str | None = field(default=None, repr=False)
+    iam_url: str | None = None
     user_project: str | None = None
+    xml_multipart: bool | None = None
 
     @classmethod
     def build(cls, merged: MergedSettings) -> GCSSettings:
@@ -112,7 +119,9 @@ class GCSSettings:
             service_account_email=_header_text(merged, "service_account_email"),
             hmac_access_id=access_id,
             hmac_secret=secret,
+            iam_url=_url(merged.text("iam_url") or "", "iam_url"),
             user_project=_header_text(merged, "user_project"),
+            xml_multipart=merged.flag("xml_multipart") if "xml_multipart" in merged.values else None,
         )
 
 
@@ -139,19 +148,23 @@ def _base_url(merged: MergedSettings) -> tuple[str | None, bool]:
     if emulated and emulator:
         # As Google's own libraries read it: with or without a scheme.
         url = emulator if "://" in emulator else f"http://{emulator}"
+    return _url(url or "", "STORAGE_EMULATOR_HOST" if emulated else "base_url"), emulated
+
+
+def _url(url: str, name: str) -> str | None:
+    """The address in a setting, without a slash at its end; ``None`` where it is empty."""
     if not url:
-        return None, False
+        return None
     try:
         parts = urlsplit(url.strip())
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
-    name = "STORAGE_EMULATOR_HOST" if emulated else "base_url"
     if not usable:
         raise GenericError.of("GCS", f"{name} is no http or https URL: {redact_url(url)}")
     if parts.username is not None or parts.query or parts.fragment:
         raise GenericError.of("GCS", f"{name} must not hold a user name, a query or a fragment")
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}", emulated
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
 def _header_text(merged: MergedSettings, key: str) -> str | None:

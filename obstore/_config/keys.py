@@ -312,9 +312,18 @@ GCS_KEYS = _table(
     application_credentials google_application_credentials
     bearer_token google_bearer_token
     skip_signature google_skip_signature
+    user_project google_user_project
+    impersonate_service_account google_impersonate_service_account
+    service_account_email google_service_account_email
+    hmac_access_id google_hmac_access_id
+    hmac_secret google_hmac_secret
+    xml_multipart google_xml_multipart
+    iam_url google_iam_url
     """,
-    booleans="skip_signature",
-    variables={"SERVICE_ACCOUNT": "service_account"},
+    booleans="skip_signature xml_multipart",
+    ours="user_project impersonate_service_account service_account_email hmac_access_id hmac_secret xml_multipart "
+    "iam_url",
+    variables={"SERVICE_ACCOUNT": "service_account", "STORAGE_EMULATOR_HOST": "emulator_host"},
 )
 
 # Azure's spellings follow no rule: every one is written out.

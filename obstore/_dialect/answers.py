@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from obstore import exceptions
 from obstore._dialect import xml
 from obstore._dialect.attributes import STANDARD
 from obstore._dialect.base import EPOCH, parse_content_range, parse_http_date, parse_length, resolve_range
-from obstore._effects import Response
-from obstore._types import Buffer, GetSpec, ObjectMeta, PutResult, Range
+from obstore._effects import Request, Response
+from obstore._types import Buffer, GetSpec, ObjectMeta, PutResult, PutSpec, Range
 
 __all__ = ["READ_ATTRIBUTES", "ObjectReaders", "past_end"]
 
@@ -28,6 +29,7 @@ class ObjectReaders:
         request_id_header, host_id_header: the service's names for a request.
         version_header: the object's version.
         metadata_prefix: of headers with user metadata.
+        resumable, head_after_finish, update_by_version: see `Dialect`.
     """
 
     name: str
@@ -36,6 +38,9 @@ class ObjectReaders:
     host_id_header: str | None = None
     version_header: str
     metadata_prefix: str
+    resumable = False
+    head_after_finish = False
+    update_by_version = False
 
     def _unreadable(self, detail: str, response: Response | None = None, key: str | None = None) -> Exception:
         """A success that does not say what it must."""
@@ -203,6 +208,39 @@ class ObjectReaders:
         if e_tag is None:
             raise self._unreadable("ETag Header missing from response", response)
         return {"e_tag": e_tag, "version": response.header(self.version_header)}
+
+    # ---- what only some services have: they replace it
+
+    def continue_copy(self, request: Request, response: Response) -> Request | None:
+        """See `Dialect.continue_copy`: here copies are done when they are answered."""
+        del request, response
+        return None
+
+    def build_session(self, key: str, spec: PutSpec) -> Request:
+        """See `Dialect.build_session`."""
+        raise NotImplementedError
+
+    def read_session(self, response: Response) -> Any:
+        """See `Dialect.read_session`."""
+        raise NotImplementedError
+
+    def build_chunk(
+        self, key: str, session: Any, start: int, total: int | None, body: Sequence[Buffer], size: int
+    ) -> Request:
+        """See `Dialect.build_chunk`."""
+        raise NotImplementedError
+
+    def build_cancel(self, key: str, session: Any) -> Request:
+        """See `Dialect.build_cancel`."""
+        raise NotImplementedError
+
+    def checksum(self, body: Sequence[Buffer], value: int) -> int:
+        """See `Dialect.checksum`."""
+        raise NotImplementedError
+
+    def differs(self, response: Response, size: int, checksum: int) -> str | None:
+        """See `Dialect.differs`."""
+        raise NotImplementedError
 
     def _document(self, body: Buffer, roots: Sequence[str], operation: str) -> xml.Element:
         try:

@@ -66,6 +66,9 @@ class Dialect(Protocol):
         list_strip: what every key of this store begins with on the server; the list parser takes it off.
         copy_create: how ``copy(overwrite=False)`` can be done.
         request_id_header: in which answers carry the service's name for a request.
+        resumable: whether large objects go up piece by piece: by `build_session`, `build_chunk` and `build_cancel`.
+        update_by_version: whether an update is conditional on a version, and not on an ETag.
+        head_after_finish: whether only the object itself knows the ETag that a multipart upload gave it.
     """
 
     name: str
@@ -80,6 +83,9 @@ class Dialect(Protocol):
     copy_create: CopyCreate
     list_strip: str
     request_id_header: str
+    resumable: bool
+    head_after_finish: bool
+    update_by_version: bool
 
     @property
     def endpoint(self) -> str: ...
@@ -106,8 +112,27 @@ class Dialect(Protocol):
         self, from_: str, key: str, upload_id: str, number: int, span: tuple[int, int] | None
     ) -> Request: ...
     def build_copy(self, from_: str, to: str, overwrite: bool) -> Request: ...
-    def build_delete_one(self, key: str) -> Request: ...
+    def continue_copy(self, request: Request, response: Response) -> Request | None:
+        """What goes on with a copy that is not done yet, or ``None``: it is done."""
+
+    def build_delete_one(self, key: str, version: str | None = None) -> Request: ...
     def build_delete(self, keys: Sequence[str]) -> Request: ...
+
+    # ---- builders where ``resumable``
+
+    def build_session(self, key: str, spec: PutSpec) -> Request: ...
+    def read_session(self, response: Response) -> Any: ...
+    def build_chunk(
+        self, key: str, session: Any, start: int, total: int | None, body: Sequence[Buffer], size: int
+    ) -> Request:
+        """``size`` bytes from ``start`` on, the last ones where ``total`` is known. None of either asks what is there."""
+
+    def build_cancel(self, key: str, session: Any) -> Request: ...
+    def checksum(self, body: Sequence[Buffer], value: int) -> int:
+        """Of the service's kind, continuing ``value``."""
+
+    def differs(self, response: Response, size: int, checksum: int) -> str | None:
+        """What is wrong with an object just made, to go by the answer; ``None`` where nothing is known to be."""
 
     # ---- signing
 

@@ -362,13 +362,13 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
             source=self._full(from_),
         )
 
-    def build_delete_one(self, key: str) -> S3Request:
+    def build_delete_one(self, key: str, version: str | None = None) -> S3Request:
         """DELETE of one object. Repeating it does no harm: a missing key is no failure."""
         return S3Request(
             "DELETE",
             self._path(key),
             "delete",
-            (),
+            () if version is None else (("versionId", version),),
             self._common,
             key=self._full(key),
             payload_hash=self._bodyless_hash,

@@ -23,7 +23,7 @@ from obstore._types import PostSpec, PresignedPost, SignSpec
 if TYPE_CHECKING:
     from obstore._config.s3 import S3Settings
 
-__all__ = ["S3Presigner"]
+__all__ = ["S3Presigner", "exactly", "policy_conditions"]
 
 # Parameters that the signature itself is made of.
 _OWN_PARAMETERS = frozenset(
@@ -102,7 +102,11 @@ class S3Presigner:
         def policy(signature: dict[str, str]) -> str:
             document = {
                 "expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + spec.expires_s)),
-                "conditions": [{"bucket": self._settings.bucket}, *_conditions(fields, spec), *_exactly(signature)],
+                "conditions": [
+                    {"bucket": self._settings.bucket},
+                    *policy_conditions(fields, spec),
+                    *exactly(signature),
+                ],
             }
             return base64.b64encode(json.dumps(document, separators=(",", ":")).encode()).decode("ascii")
 
@@ -112,7 +116,7 @@ class S3Presigner:
         return {"url": site.origin + self._list_path, "fields": fields | signature}
 
 
-def _conditions(fields: dict[str, str], spec: PostSpec) -> list[dict[str, str] | Sequence[str | int]]:
+def policy_conditions(fields: dict[str, str], spec: PostSpec) -> list[dict[str, str] | Sequence[str | int]]:
     """The caller's conditions; every field that none of them is about must have exactly the value it has here.
 
     A key that ends in ``${filename}`` is the exception: the service puts the name of the uploaded file there.
@@ -123,10 +127,10 @@ def _conditions(fields: dict[str, str], spec: PostSpec) -> list[dict[str, str] |
     if key.endswith(_FILENAME) and "key" not in named:
         conditions.append(["starts-with", "$key", key.removesuffix(_FILENAME)])
         named.add("key")
-    return conditions + _exactly({name: value for name, value in fields.items() if name.lower() not in named})
+    return conditions + exactly({name: value for name, value in fields.items() if name.lower() not in named})
 
 
-def _exactly(fields: dict[str, str]) -> list[dict[str, str] | Sequence[str | int]]:
+def exactly(fields: dict[str, str]) -> list[dict[str, str] | Sequence[str | int]]:
     return [{name: value} for name, value in fields.items()]
 
 

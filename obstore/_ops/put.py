@@ -279,6 +279,7 @@ def upload(backend: Backend, key: str, source: Source, spec: PutSpec, chunk: int
     first = yield from source.read(chunk)
     started: Upload = yield from begin_upload(backend.start_upload(key, spec))
     running: list[Any] = []
+    window = min(window, started.max_parallel or window)
     try:
         size = part_size(chunk, source.size, started)
         if size > chunk and first:

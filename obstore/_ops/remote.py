@@ -29,6 +29,7 @@ from obstore._effects import (
 )
 from obstore._ops.forks import begin_upload, settle
 from obstore._ops.remote_object import BodyBroke, RemoteObject, short_body
+from obstore._ops.resumable import ResumableUpload
 from obstore._ops.retry import Retry, may_repeat, retry_after
 from obstore._types import (
     PLAIN_GET,
@@ -44,7 +45,7 @@ from obstore._types import (
     SignSpec,
     Upload,
 )
-from obstore.exceptions import BaseError, GenericError
+from obstore.exceptions import Attempt, BaseError, GenericError, IntegrityError, NotFoundError, PreconditionError
 
 if TYPE_CHECKING:
     from obstore._config.retry import RetryPolicy
@@ -91,6 +92,7 @@ class RemoteBackend:
         retry: Retry | None = None,
         resumable: bool = False,
         accept: Callable[[Any], bool] | None = None,
+        recover: Callable[[], Op[Any]] | None = None,
     ) -> Op[Any]:
         """Send a request until it succeeds or must not be repeated; every attempt is signed afresh.
 
@@ -101,6 +103,7 @@ class RemoteBackend:
             retry: budget to draw on; a fresh one by default.
             resumable: raise `BodyBroke` where a body broke after its first bytes, instead of starting over.
             accept: takes an answer that is no success, and makes it the result by returning true.
+            recover: instead of repeating the request, find out what became of it; its result is the response.
 
         Returns:
             The response, status 2xx or accepted.
@@ -132,6 +135,8 @@ class RemoteBackend:
                 if resumable and failure.received and failure.response is not None:
                     raise BodyBroke(failure.response, failure.received, failure)
                 yield from self.after_failure(request, failure, retry, url)
+                if recover is not None:
+                    return (yield from recover())
                 continue
             status = response.status
             if 200 <= status < 300:
@@ -178,6 +183,8 @@ class RemoteBackend:
                     del error  # its traceback holds this frame
             if pause:
                 yield Sleep(pause)
+                if recover is not None:
+                    return (yield from recover())
 
     def after_failure(self, request: Request, failure: AttemptFailed, retry: Retry, url: str) -> Op[None]:
         """Wait before the next try, or raise what the failure means."""
@@ -207,7 +214,10 @@ class RemoteBackend:
         request = self.dialect.build_get(key, spec)
         wants_suffix = spec.range is not None and spec.range.suffix is not None
         response = yield from self.request(
-            request, STREAM, retry=retry, accept=_is_unsatisfied if wants_suffix else None
+            request,
+            COLLECT if spec.head else STREAM,
+            retry=retry,
+            accept=_is_unsatisfied if wants_suffix else None,
         )
         if response.status == 416:
             # The last bytes of an empty object are none; only its meta is missing from the answer.
@@ -376,6 +386,8 @@ class RemoteBackend:
                 hint="the endpoint may not speak this protocol",
             ) from None
         found = self.dialect.read_list(page)
+        if offset is not None and cursor is None and found.objects and found.objects[0]["path"] == offset:
+            del found.objects[0]  # some services begin with the offset itself
         if cursor is not None and found.cursor == cursor:
             raise GenericError.of(self.name, "the listing does not advance: the server repeats its continuation token")
         return found
@@ -397,11 +409,26 @@ class RemoteBackend:
 
     def put(self, key: str, body: Sequence[Buffer], spec: PutSpec) -> Op[PutResult]:
         """Write an object in one request."""
+        if self.dialect.update_by_version and spec.mode == "update" and spec.version is None and spec.e_tag is not None:
+            spec = yield from self._name_version(key, spec, spec.e_tag)
         response = yield from self.request(self.dialect.build_put(key, body, spec))
         return self.dialect.read_put(response)
 
+    def _name_version(self, key: str, spec: PutSpec, e_tag: str) -> Op[PutSpec]:
+        """The same update by the version that has this ETag, which the service can compare with when it writes."""
+        try:
+            meta = yield from self.head(key, None)
+        except NotFoundError as error:
+            raise PreconditionError.of(error.key or key, "there is no such object", status=404, key=error.key) from None
+        if meta["e_tag"] != e_tag.strip('"'):
+            raise PreconditionError.of(key, f"its ETag is {meta['e_tag']}", status=412, key=key)
+        return PutSpec(mode="update", version=meta["version"], attributes=spec.attributes, tags=spec.tags)
+
     def start_upload(self, key: str, spec: PutSpec) -> Op[Upload]:
         """Begin an upload in parts."""
+        if self.dialect.resumable:
+            response = yield from self.request(self.dialect.build_session(key, spec))
+            return ResumableUpload(self, key, self.dialect.read_session(response))
         return (yield from self._start_upload(key, spec))
 
     def _start_upload(self, key: str, spec: PutSpec) -> Op[RemoteUpload]:
@@ -422,6 +449,9 @@ class RemoteBackend:
         for key in keys:
             try:
                 yield from self.request(dialect.build_delete_one(key))
+            except NotFoundError as exc:
+                # A try before this one may have deleted it, and its answer was lost.
+                outcomes.append(None if any(_is_unclear(each) for each in exc.attempts[:-1]) else exc)
             except BaseError as exc:
                 outcomes.append(exc)
             else:
@@ -435,10 +465,12 @@ class RemoteBackend:
             meta = yield from self.head(from_, None)
             yield from self._copy_in_parts(from_, to, meta["size"], PutSpec(mode="create"))
             return
-        request = dialect.build_copy(from_, to, overwrite)
+        request: Request | None = dialect.build_copy(from_, to, overwrite)
         size = 0
         try:
-            yield from self.request(request)
+            while request is not None:
+                response = yield from self.request(request)
+                request = dialect.continue_copy(request, response)
         except BaseError as error:
             # One request copies at most 5 GiB, and only the refusal tells that the object is larger.
             if not overwrite or error.status != 400 or error.retryable:
@@ -448,6 +480,22 @@ class RemoteBackend:
                 raise
         if size:
             yield from self._copy_in_parts(from_, to, size, PutSpec())
+
+    def check_made(self, key: str, response: Any, size: int, checksum: int) -> Op[PutResult]:
+        """The result of a resumable upload; an object of other bytes than were sent is removed again.
+
+        Raises:
+            IntegrityError: it was such a one.
+        """
+        result = self.dialect.read_put(response)
+        problem = self.dialect.differs(response, size, checksum)
+        if problem is None:
+            return result
+        try:
+            yield from self.request(self.dialect.build_delete_one(key, result["version"]))
+        except BaseError:
+            problem = f"{problem}; it could not be removed"
+        raise IntegrityError.of(self.name, problem, key=key, retryable=True)
 
     def _size_of(self, key: str) -> Op[int]:
         """The object's size; 0 where it cannot be told."""
@@ -490,6 +538,8 @@ class RemoteBackend:
 class RemoteUpload:
     """A multipart upload; see ``Upload``."""
 
+    max_parallel: int | None = None
+
     def __init__(self, backend: RemoteBackend, key: str, upload_id: str, spec: PutSpec) -> None:
         self._backend = backend
         self._key = key
@@ -515,7 +565,17 @@ class RemoteUpload:
         dialect = self._backend.dialect
         request = dialect.build_finish(self._key, self.upload_id, sorted(self._tags.items()), self._spec)
         response = yield from self._backend.request(request)
-        return dialect.read_finish(response, response.body())
+        result = dialect.read_finish(response, response.body())
+        if dialect.head_after_finish:
+            result["e_tag"] = yield from self._e_tag(result["version"])
+        return result
+
+    def _e_tag(self, version: str | None) -> Op[str | None]:
+        """The new object's ETag; ``None`` where it cannot be read: the upload itself went well."""
+        try:
+            return (yield from self._backend.head(self._key, version))["e_tag"]
+        except BaseError:
+            return None
 
     def abort(self) -> Op[None]:
         """Remove the parts. Failures are left to the service's lifecycle rules: what made us abort is what counts."""
@@ -531,6 +591,11 @@ class RemoteUpload:
 def _body_if_checked(request: Request, response: Any) -> Any:
     """The body of a 200 whose kind of request may carry an error there; empty for all others."""
     return response.body() if request.operation in ("copy", "finish", "bulk_delete", "part") else b""
+
+
+def _is_unclear(attempt: Attempt) -> bool:
+    """Whether a try that failed may have been carried out."""
+    return attempt.error is not None or (attempt.status or 0) >= 500
 
 
 def _is_unsatisfied(response: Response) -> bool:

@@ -27,6 +27,7 @@ class CloudStore(ObjectStoreMethods):
 
     _keys: ClassVar[KeyTable]
     _scheme: ClassVar[Scheme]
+    _client_defaults: ClassVar[Mapping[str, str]] = {}
     _own = frozenset(
         {
             "_backend",
@@ -56,7 +57,7 @@ class CloudStore(ObjectStoreMethods):
         )
         self._merged = merged
         self._prefix = parse_prefix(prefix)
-        self._client_options = merged.client(client_options)
+        self._client_options = merged.client(client_options, defaults=self._client_defaults)
         self._retry_given = retry_config is not None
         self._policy = RetryPolicy.parse(retry_config)
         self._credential_provider = credential_provider

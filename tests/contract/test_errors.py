@@ -33,7 +33,7 @@ def test_missing_object(subject: Subject, face: Face):
         if subject.remote:
             assert error.status == 404
             assert error.key == "no/such"
-            assert error.url.startswith(subject.endpoint.url)
+            assert error.url.startswith(subject.url)
             assert not error.retryable
             assert len(error.attempts) == 1
             assert error.attempts[0].status == 404

@@ -58,7 +58,7 @@ def test_guide_puts_an_open_file_in_parts_by_itself(subject: Subject, tmp_path):
     (tmp_path / "file.csv").write_bytes(data)
     with (tmp_path / "file.csv").open("rb") as open_binary_file:
         result = obs.put(subject.store, "data/file.csv", open_binary_file)
-    if subject.remote:
+    if subject.remote and "parts" not in subject.lacks:
         assert subject.e_tag_of(result, "data/file.csv").strip('"').endswith("-3"), "three parts of 5 MiB at most"
     assert obs.head(subject.store, "data/file.csv")["size"] == len(data)
     assert obs.get(subject.store, "data/file.csv").bytes() == data

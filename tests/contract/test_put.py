@@ -188,7 +188,7 @@ def test_put_in_real_parts(subject: Subject, face: Face):
     data = os.urandom(1 << 16) * (2 * part // (1 << 16)) + b"tail"
     result = face.put(subject.store, "big", data, chunk_size=part)
     if subject.remote:
-        assert subject.e_tag_of(result, "big").strip('"').endswith("-3")
+        assert "parts" in subject.lacks or subject.e_tag_of(result, "big").strip('"').endswith("-3")
         assert subject.judge_uploads() == []
     assert face.head(subject.store, "big")["size"] == len(data)
     assert face.body(face.get(subject.store, "big")) == data
@@ -223,7 +223,7 @@ def test_put_create_wins_once(subject: Subject, face: Face):
 def test_put_create_takes_any_source_in_one_request(subject: Subject):
     obs.put(subject.store, "k", iter([b"a", b"b"]), mode="create", use_multipart=True)
     assert obs.get(subject.store, "k").bytes() == b"ab"
-    if subject.remote:
+    if subject.remote and "parts" not in subject.lacks:
         assert "-" not in obs.head(subject.store, "k")["e_tag"]
 
 
@@ -273,7 +273,7 @@ def test_put_update_needs_an_e_tag(subject: Subject):
         with pytest.raises(NotImplementedError):
             obs.put(subject.store, "k", b"two", mode={})
     else:
-        with pytest.raises(obs.GenericError, match="ETag required for conditional"):
+        with pytest.raises(obs.GenericError, match=r"(ETag|Version) required for conditional"):
             obs.put(subject.store, "k", b"two", mode={})
     assert obs.get(subject.store, "k").bytes() == b"one"
 

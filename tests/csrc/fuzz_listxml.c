@@ -1,9 +1,9 @@
-/* sources: ob_listxml.c
+/* sources: ob_listjson.c ob_listxml.c
  *
  * Fuzzing of the list parser: any input is parsed whole and in pieces, and both must say the same.
  *
- *   clang -fsanitize=fuzzer,address,undefined -DOB_LIBFUZZER -Icsrc tests/csrc/fuzz_listxml.c csrc/ob_listxml.c
- *   gcc   -fsanitize=address,undefined        -Icsrc tests/csrc/fuzz_listxml.c csrc/ob_listxml.c   # a.out [runs] [seed]
+ *   clang -fsanitize=fuzzer,address,undefined -DOB_LIBFUZZER -Icsrc tests/csrc/fuzz_listxml.c csrc/ob_list*.c
+ *   gcc   -fsanitize=address,undefined        -Icsrc tests/csrc/fuzz_listxml.c csrc/ob_list*.c   # a.out [runs] [seed]
  *
  * Without libFuzzer, main() mutates a page by a fixed pseudo-random sequence.
  */

@@ -14,6 +14,8 @@ import pytest
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 PROGRAMS = ("test_http", "test_engine", "test_pieces")
+# Programs that test a few files of the core by themselves: those that their first line names.
+ALONE = ("test_crc", "test_listjson", "test_listxml", "fuzz_listxml")
 COMPILER = shutil.which(os.environ.get("CC", "cc")) or ""
 COMMON = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-DOB_DEBUG", "-DOB_TORTURE", f"-I{CSRC}"]
 VARIANTS = {
@@ -114,6 +116,35 @@ def test_c(program: str, name: str, variant: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not COMPILER, reason="no C compiler")
+@pytest.mark.parametrize(
+    ("program", "variant"),
+    [
+        pytest.param(program, variant, marks=() if variant == "plain" else pytest.mark.slow)
+        for program in ALONE
+        for variant in ("plain", "asan")
+    ],
+)
+def test_alone(program: str, variant: str) -> None:
+    if not compiles(VARIANTS[variant]):
+        pytest.skip(f"the compiler has no {variant}")
+    source = HERE / f"{program}.c"
+    named = re.match(r"/\* sources: (.*)", source.read_text())
+    assert named is not None
+    flags = [flag for flag in COMMON if flag != "-DOB_TORTURE" or "ob_torture_countdown" in source.read_text()]
+    target = build_directory() / f"{program}-alone-{variant}"
+    sources = [str(source), *(str(CSRC / name) for name in named[1].split())]
+    built = subprocess.run(
+        [COMPILER, *flags, *VARIANTS[variant], *sources, "-o", str(target), "-pthread"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run([str(target)], capture_output=True, text=True, check=False, timeout=150)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not COMPILER, reason="no C compiler")

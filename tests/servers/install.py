@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.servers.process import CACHE
 
 PINS = Path(__file__).parent
-DEFAULT = ("swift", "moto", "rclone")
+DEFAULT = ("swift", "moto", "rclone", "fakegcs", "googleauth")
 # LocalStack runs on Python 3.13 and later only; the others on every Python that the project supports.
 _FLOOR = {"localstack": (3, 13)}
 

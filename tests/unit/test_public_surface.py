@@ -59,13 +59,17 @@ TYPES = [
     "SuffixRange",
     "UpdateVersion",
 ]
-STORES = ["LocalStore", "MemoryStore", "S3Store"]
+STORES = ["GCSStore", "LocalStore", "MemoryStore", "S3Store"]
 MORE = ["ObjectStore", "__version__", "debug_info", "exceptions", "from_url", "get_limits", "parse_scheme"]
 MORE += ["set_limits", "stats", "store"]
 IN_STORE = [
     "BackoffConfig",
     "BaseError",
     "ClientConfig",
+    "GCSConfig",
+    "GCSCredential",
+    "GCSCredentialProvider",
+    "GCSStore",
     "LocalStore",
     "MemoryStore",
     "ObjectStore",
