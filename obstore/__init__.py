@@ -8,6 +8,8 @@ from obstore import exceptions, store
 from obstore._config.client import ClientConfig
 from obstore._config.retry import BackoffConfig, RetryConfig
 from obstore._engine import Bytes, ListItem, Timing
+from obstore._file_functions import open_reader, open_reader_async, open_writer, open_writer_async
+from obstore._files import AsyncReadableFile, AsyncWritableFile, ReadableFile, WritableFile
 from obstore._functions import (
     copy,
     copy_async,
@@ -79,6 +81,8 @@ from obstore.store import GCSStore, LocalStore, MemoryStore, ObjectStore, S3Stor
 __all__ = [
     "HTTP_METHOD",
     "AlreadyExistsError",
+    "AsyncReadableFile",
+    "AsyncWritableFile",
     "Attempt",
     "Attribute",
     "Attributes",
@@ -112,6 +116,7 @@ __all__ = [
     "PutMode",
     "PutResult",
     "RawKey",
+    "ReadableFile",
     "RequestTimeoutError",
     "RetryConfig",
     "S3Store",
@@ -122,6 +127,7 @@ __all__ = [
     "UnauthenticatedError",
     "UnknownConfigurationKeyError",
     "UpdateVersion",
+    "WritableFile",
     "__version__",
     "copy",
     "copy_async",
@@ -144,6 +150,10 @@ __all__ = [
     "list",
     "list_with_delimiter",
     "list_with_delimiter_async",
+    "open_reader",
+    "open_reader_async",
+    "open_writer",
+    "open_writer_async",
     "parse_scheme",
     "put",
     "put_async",

@@ -84,7 +84,7 @@ def put(
     """
     return _run(
         _put.put(
-            _backend_of(store),
+            backend_of(store),
             path,
             file,
             attributes=attributes,
@@ -115,7 +115,7 @@ def put_async(
     """
     return _start(
         _put.put(
-            _backend_of(store),
+            backend_of(store),
             path,
             file,
             attributes=attributes,
@@ -143,12 +143,12 @@ def get(store: ObjectStore, path: str, *, options: GetOptions | None = None) -> 
         NotModifiedError, PreconditionError: a condition did not hold.
         GenericError: the range lies outside the object, or the store failed.
     """
-    return _run(opened(_get.get(_backend_of(store), path, options)))
+    return _run(opened(_get.get(backend_of(store), path, options)))
 
 
 def get_async(store: ObjectStore, path: str, *, options: GetOptions | None = None) -> Awaitable[GetResult]:
     """Open an object for reading, on the running event loop; see `get`."""
-    return _start(opened(_get.get(_backend_of(store), path, options)))
+    return _start(opened(_get.get(backend_of(store), path, options)))
 
 
 @overload
@@ -202,7 +202,7 @@ def get_range(
         NotFoundError: there is no such object.
         GenericError: the range begins at or after the object's end.
     """
-    return _run(wrapped(_get.get_range(_backend_of(store), path, start, end, length, offset, into)))
+    return _run(wrapped(_get.get_range(backend_of(store), path, start, end, length, offset, into)))
 
 
 @overload
@@ -238,7 +238,7 @@ def get_range_async(
     into: Any = None,
 ) -> Awaitable[Any]:
     """Read a range of an object, on the running event loop; see `get_range`."""
-    return _start(wrapped(_get.get_range(_backend_of(store), path, start, end, length, offset, into)))
+    return _start(wrapped(_get.get_range(backend_of(store), path, start, end, length, offset, into)))
 
 
 @overload
@@ -291,7 +291,7 @@ def get_ranges(
         ValueError: a range is empty or begins past the object's end, or the sequences differ in length.
         NotFoundError: there is no such object.
     """
-    return _run(wrapped_all(_get.get_ranges(_backend_of(store), path, starts, ends, lengths, coalesce, into)))
+    return _run(wrapped_all(_get.get_ranges(backend_of(store), path, starts, ends, lengths, coalesce, into)))
 
 
 @overload
@@ -327,7 +327,7 @@ def get_ranges_async(
     into: Any = None,
 ) -> Awaitable[builtins.list[Any]]:
     """Read several ranges of an object, on the running event loop; see `get_ranges`."""
-    return _start(wrapped_all(_get.get_ranges(_backend_of(store), path, starts, ends, lengths, coalesce, into)))
+    return _start(wrapped_all(_get.get_ranges(backend_of(store), path, starts, ends, lengths, coalesce, into)))
 
 
 def head(store: ObjectStore, path: str) -> ObjectMeta:
@@ -336,12 +336,12 @@ def head(store: ObjectStore, path: str) -> ObjectMeta:
     Raises:
         NotFoundError: there is no such object.
     """
-    return _run(_get.head(_backend_of(store), path))
+    return _run(_get.head(backend_of(store), path))
 
 
 def head_async(store: ObjectStore, path: str) -> Awaitable[ObjectMeta]:
     """What is known of an object, on the running event loop; see `head`."""
-    return _start(_get.head(_backend_of(store), path))
+    return _start(_get.head(backend_of(store), path))
 
 
 @overload
@@ -392,7 +392,7 @@ def list(
     _no_arrow(return_arrow)
     if chunk_size is not None:
         chunk_size = max(1, whole_number(chunk_size, "chunk_size"))
-    return ListStream(_list.open_listing(_backend_of(store), prefix, offset, match), chunk_size)
+    return ListStream(_list.open_listing(backend_of(store), prefix, offset, match), chunk_size)
 
 
 def list_with_delimiter(
@@ -414,7 +414,7 @@ def list_with_delimiter(
         ``common_prefixes`` (sorted, without trailing slash) and ``objects``.
     """
     _no_arrow(return_arrow)
-    return _run(_list.list_with_delimiter(_backend_of(store), prefix, match))
+    return _run(_list.list_with_delimiter(backend_of(store), prefix, match))
 
 
 def list_with_delimiter_async(
@@ -426,7 +426,7 @@ def list_with_delimiter_async(
 ) -> Awaitable[ListResult]:
     """One level under a prefix, on the running event loop; see `list_with_delimiter`."""
     _no_arrow(return_arrow)
-    return _start(_list.list_with_delimiter(_backend_of(store), prefix, match))
+    return _start(_list.list_with_delimiter(backend_of(store), prefix, match))
 
 
 def delete(store: ObjectStore, paths: str | Sequence[str], *, missing_ok: bool | None = None) -> None:
@@ -441,12 +441,12 @@ def delete(store: ObjectStore, paths: str | Sequence[str], *, missing_ok: bool |
         NotFoundError: a key is not there, and that is not fine.
         BaseError: the first failure in the order of ``paths``; others may have been deleted.
     """
-    return _run(_change.delete(_backend_of(store), paths, missing_ok))
+    return _run(_change.delete(backend_of(store), paths, missing_ok))
 
 
 def delete_async(store: ObjectStore, paths: str | Sequence[str], *, missing_ok: bool | None = None) -> Awaitable[None]:
     """Delete objects, on the running event loop; see `delete`."""
-    return _start(_change.delete(_backend_of(store), paths, missing_ok))
+    return _start(_change.delete(backend_of(store), paths, missing_ok))
 
 
 def copy(store: ObjectStore, from_: str, to: str, *, overwrite: bool = True) -> None:
@@ -463,12 +463,12 @@ def copy(store: ObjectStore, from_: str, to: str, *, overwrite: bool = True) -> 
         AlreadyExistsError: there is something at ``to``, and it is not to be replaced.
         NotSupportedError: the store cannot copy without replacing (S3 without ``copy_if_not_exists``).
     """
-    return _run(_change.copy(_backend_of(store), from_, to, overwrite))
+    return _run(_change.copy(backend_of(store), from_, to, overwrite))
 
 
 def copy_async(store: ObjectStore, from_: str, to: str, *, overwrite: bool = True) -> Awaitable[None]:
     """Copy an object, on the running event loop; see `copy`."""
-    return _start(_change.copy(_backend_of(store), from_, to, overwrite))
+    return _start(_change.copy(backend_of(store), from_, to, overwrite))
 
 
 def rename(store: ObjectStore, from_: str, to: str, *, overwrite: bool = True) -> None:
@@ -476,12 +476,12 @@ def rename(store: ObjectStore, from_: str, to: str, *, overwrite: bool = True) -
 
     Args and errors are those of `copy`.
     """
-    return _run(_change.rename(_backend_of(store), from_, to, overwrite))
+    return _run(_change.rename(backend_of(store), from_, to, overwrite))
 
 
 def rename_async(store: ObjectStore, from_: str, to: str, *, overwrite: bool = True) -> Awaitable[None]:
     """Move an object, on the running event loop; see `rename`."""
-    return _start(_change.rename(_backend_of(store), from_, to, overwrite))
+    return _start(_change.rename(backend_of(store), from_, to, overwrite))
 
 
 @overload
@@ -555,7 +555,7 @@ def sign(
     """
     return _run(
         _sign.sign(
-            _backend_of(store),
+            backend_of(store),
             method,
             paths,
             expires_in,
@@ -621,7 +621,7 @@ def sign_async(
     """Sign URLs, on the running event loop; see `sign`."""
     return _start(
         _sign.sign(
-            _backend_of(store),
+            backend_of(store),
             method,
             paths,
             expires_in,
@@ -665,7 +665,7 @@ def generate_presigned_post(
         UnauthenticatedError: there are no credentials to sign with.
     """
     return _run(
-        _sign.generate_presigned_post(_backend_of(store), path, expires_in, fields=fields, conditions=conditions)
+        _sign.generate_presigned_post(backend_of(store), path, expires_in, fields=fields, conditions=conditions)
     )
 
 
@@ -679,7 +679,7 @@ def generate_presigned_post_async(
 ) -> Awaitable[PresignedPost]:
     """Sign a form for uploads, on the running event loop; see `generate_presigned_post`."""
     return _start(
-        _sign.generate_presigned_post(_backend_of(store), path, expires_in, fields=fields, conditions=conditions)
+        _sign.generate_presigned_post(backend_of(store), path, expires_in, fields=fields, conditions=conditions)
     )
 
 
@@ -733,7 +733,8 @@ def debug_info() -> dict[str, Any]:
     return {**lifecycle.debug_info(), "obstore": __version__}
 
 
-def _backend_of(store: Any) -> Backend:
+def backend_of(store: Any) -> Backend:
+    """What is behind a store. Raises ``ValueError`` for what is none."""
     if type(store).__module__ != "obstore.store":  # the quick answer for all but subclasses
         from obstore._methods import ObjectStoreMethods
 

@@ -34,7 +34,7 @@ from obstore.exceptions import BaseError, GenericError, not_implemented
 if TYPE_CHECKING:
     from obstore._effects import Op
     from obstore._localfs import Staging, Walk
-    from obstore._types import Buffer, GetSpec, PutSpec
+    from obstore._types import Buffer, GetSpec, Pin, PutSpec
 
 T = TypeVar("T")
 
@@ -244,13 +244,15 @@ class LocalBackend(Unsigned):
         """Open the object; a body of up to 64 KiB is read in the same step."""
         return (yield from _call(self._get, key, spec))
 
-    def get_range(self, key: str, start: int, end: int, into: Any) -> Op[bytes | memoryview | int]:
+    def get_range(
+        self, key: str, start: int, end: int, into: Any, pin: Pin | None = None
+    ) -> Op[bytes | memoryview | int]:
         """Bytes of the object, or their number once they are in ``into``.
 
         A cancelled call may still write to ``into`` for as long as its thread runs.
         """
         target = None if into is None else writable(into, end - start)
-        return (yield from _call(self._get_range, key, start, end, target))
+        return (yield from _call(self._get_range, key, start, end, target, pin))
 
     def head(self, key: str, version: str | None) -> Op[ObjectMeta]:  # noqa: ARG002 - files have no versions
         """Describe the object; there is one version of it, whatever ``version`` says."""
@@ -306,8 +308,12 @@ class LocalBackend(Unsigned):
             body = read_bytes(file, start, end)
         return LocalOpened(meta, (start, end), path, None, body)
 
-    def _get_range(self, key: str, start: int, end: int, target: memoryview | None) -> bytes | memoryview | int:
+    def _get_range(
+        self, key: str, start: int, end: int, target: memoryview | None, pin: Pin | None
+    ) -> bytes | memoryview | int:
         file, status = self._tree.open_file(key)
+        if pin is not None:
+            pin.check(NAME, key, e_tag(status))
         span = Range(start, end)
         start, end = resolve_range(span, status.st_size, store=NAME, key=key, complaint=INVALID_RANGE)
         with explaining("read", self._tree.path(key), key):

@@ -20,7 +20,7 @@ from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, 
 
 if TYPE_CHECKING:
     from obstore._effects import Op
-    from obstore._types import Buffer, GetSpec, PutSpec
+    from obstore._types import Buffer, GetSpec, Pin, PutSpec
 
 NAME = "InMemory"
 PAGE_ITEMS = 1000
@@ -183,11 +183,16 @@ class MemoryBackend(Unsigned):
         start, end = resolve_range(spec.range, size, store=NAME, key=key, complaint=INVALID_RANGE)
         return MemoryOpened(meta, dict(entry.attributes), entry.data, start, end)
 
-    def get_range(self, key: str, start: int, end: int, into: Any) -> Op[bytes | memoryview | int]:
+    def get_range(
+        self, key: str, start: int, end: int, into: Any, pin: Pin | None = None
+    ) -> Op[bytes | memoryview | int]:
         """Bytes of the object without a copy, or their number once they are in ``into``."""
         yield from ()
         target = None if into is None else writable(into, end - start)
-        data = self._find(key).data
+        entry = self._find(key)
+        if pin is not None:
+            pin.check(NAME, key, entry.e_tag)
+        data = entry.data
         start, end = resolve_range(Range(start, end), len(data), store=NAME, key=key, complaint=INVALID_RANGE)
         if target is None:
             return _slice(data, start, end)

@@ -7,8 +7,17 @@ from collections.abc import Awaitable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from obstore import _file_functions as file_functions
 from obstore import _functions as functions
 from obstore._engine import Bytes, ListItem
+from obstore._files import (
+    DEFAULT_READ_BYTES,
+    DEFAULT_WRITE_BYTES,
+    AsyncReadableFile,
+    AsyncWritableFile,
+    ReadableFile,
+    WritableFile,
+)
 from obstore._functions import AsyncPutInput, PutInput
 from obstore._ops.get import DEFAULT_COALESCE
 from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
@@ -287,6 +296,58 @@ class ObjectStoreMethods:
     ) -> Awaitable[ListResult]:
         """See `obstore.list_with_delimiter_async`."""
         return functions.list_with_delimiter_async(self, prefix, return_arrow=return_arrow, match=match)
+
+    def open_reader(self, path: str, *, buffer_size: int = DEFAULT_READ_BYTES, size: int | None = None) -> ReadableFile:
+        """See `obstore.open_reader`."""
+        return file_functions.open_reader(self, path, buffer_size=buffer_size, size=size)
+
+    def open_reader_async(
+        self, path: str, *, buffer_size: int = DEFAULT_READ_BYTES, size: int | None = None
+    ) -> Awaitable[AsyncReadableFile]:
+        """See `obstore.open_reader_async`."""
+        return file_functions.open_reader_async(self, path, buffer_size=buffer_size, size=size)
+
+    def open_writer(
+        self,
+        path: str,
+        *,
+        attributes: Attributes | None = None,
+        buffer_size: int = DEFAULT_WRITE_BYTES,
+        tags: dict[str, str] | None = None,
+        max_concurrency: int = DEFAULT_CONCURRENCY,
+        mode: PutMode | None = None,
+    ) -> WritableFile:
+        """See `obstore.open_writer`."""
+        return file_functions.open_writer(
+            self,
+            path,
+            attributes=attributes,
+            buffer_size=buffer_size,
+            tags=tags,
+            max_concurrency=max_concurrency,
+            mode=mode,
+        )
+
+    def open_writer_async(
+        self,
+        path: str,
+        *,
+        attributes: Attributes | None = None,
+        buffer_size: int = DEFAULT_WRITE_BYTES,
+        tags: dict[str, str] | None = None,
+        max_concurrency: int = DEFAULT_CONCURRENCY,
+        mode: PutMode | None = None,
+    ) -> AsyncWritableFile:
+        """See `obstore.open_writer_async`."""
+        return file_functions.open_writer_async(
+            self,
+            path,
+            attributes=attributes,
+            buffer_size=buffer_size,
+            tags=tags,
+            max_concurrency=max_concurrency,
+            mode=mode,
+        )
 
     def delete(self, paths: str | Sequence[str], *, missing_ok: bool | None = None) -> None:
         """See `obstore.delete`."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
+from obstore.exceptions import PreconditionError
+
 if sys.version_info >= (3, 12):
     from collections.abc import Buffer
 else:
@@ -263,6 +265,30 @@ class PostSpec:
         self.conditions = conditions
 
 
+class Pin:
+    """The version of an object that several requests have to agree on: that of the first of them."""
+
+    __slots__ = ("e_tag",)
+
+    def __init__(self) -> None:
+        self.e_tag: str | None = None
+
+    def check(self, store: str, key: str, e_tag: str | None) -> None:
+        """Take note of the version that an answer is of.
+
+        Raises:
+            PreconditionError: it is another one than before. Answers without ETag agree with all.
+        """
+        if self.e_tag is None:
+            self.e_tag = e_tag
+        elif e_tag is not None and e_tag != self.e_tag:
+            raise PreconditionError.of(
+                key,
+                f"the object in {store} changed while it was being read: it was {self.e_tag} and is {e_tag}",
+                key=key,
+            )
+
+
 class ListPage:
     """A page of a listing: objects and common prefixes in key order, and the cursor of the next page or ``None``.
 
@@ -336,7 +362,7 @@ class Backend(Protocol):
 
     def get(self, key: str, spec: GetSpec) -> Op[Opened]: ...
 
-    def get_range(self, key: str, start: int, end: int, into: Any) -> Op[Any]:
+    def get_range(self, key: str, start: int, end: int, into: Any, pin: Pin | None = None) -> Op[Any]:
         """Bytes ``start`` to ``end`` (exclusive, clipped at the object's end) as ``Bytes``; or written to ``into``, then their number."""
 
     def head(self, key: str, version: str | None) -> Op[ObjectMeta]: ...

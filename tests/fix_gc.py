@@ -58,6 +58,7 @@ def descriptors() -> set[tuple[int, str]]:
 def _warm_up() -> None:
     """Create what a process creates once and keeps: engine, this thread's queue, helper threads."""
     from obstore import get
+    from obstore._run import background
     from obstore.exceptions import BaseError
     from obstore.store import S3Store
 
@@ -70,7 +71,12 @@ def _warm_up() -> None:
     )
     with pytest.raises(BaseError):
         get(store, "none")
+    background.start_in_background(_nothing()).result()
     uvloop.new_event_loop().close()  # libuv keeps a pipe of its own for signals
+
+
+def _nothing() -> Generator[None, None, None]:
+    yield from ()
 
 
 @pytest.fixture(scope="session")

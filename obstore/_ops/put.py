@@ -274,6 +274,12 @@ def part_size(chunk: int, size: int | None, upload: Upload) -> int:
     return wanted
 
 
+def part_growth(number: int) -> bool:
+    """Whether part ``number`` of a source of unknown length is to be twice as large as the one before it."""
+    grown = number - _GROW_AFTER
+    return grown > 0 and grown % _GROW_EVERY == 1
+
+
 def upload(backend: Backend, key: str, source: Source, spec: PutSpec, chunk: int, window: int) -> Op[PutResult]:
     """Write an object in parts, up to ``window`` of them at once; whatever fails, nothing is left behind."""
     first = yield from source.read(chunk)
@@ -295,8 +301,7 @@ def upload(backend: Backend, key: str, source: Source, spec: PutSpec, chunk: int
                 break
             yield from settle(running, window)
             number += 1
-            grown = number - _GROW_AFTER
-            if grown > 0 and grown % _GROW_EVERY == 1 and source.size is None and started.max_parts is not None:
+            if source.size is None and started.max_parts is not None and part_growth(number):
                 size *= 2
             piece = yield from source.read(size)
         yield from settle(running, 1)

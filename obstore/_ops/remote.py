@@ -38,6 +38,7 @@ from obstore._types import (
     ListPage,
     ObjectMeta,
     Opened,
+    Pin,
     PostSpec,
     PresignedPost,
     PutResult,
@@ -238,7 +239,7 @@ class RemoteBackend:
             span = (0, meta["size"])
         return RemoteObject(self, request, response, retry, key, span, (meta, attributes), empty=spec.head)
 
-    def get_range(self, key: str, start: int, end: int, into: Any) -> Op[Any]:
+    def get_range(self, key: str, start: int, end: int, into: Any, pin: Pin | None = None) -> Op[Any]:
         """Bytes ``start`` to ``end``, clipped; as ``Bytes``, or their number where they went ``into`` a buffer."""
         retry = Retry(self.policy)
         request = self.dialect.build_range(key, start, end)
@@ -249,6 +250,8 @@ class RemoteBackend:
             )
         except BodyBroke as exc:
             broke = exc.with_traceback(None)
+        if pin is not None:
+            pin.check(self.name, key, (response if broke is None else broke.response).header("etag"))
         if broke is not None:
             return (yield from self._finish_range(request, start, end, into, broke, retry))
         first, last = self.dialect.check_range(response, start, end, sliced=response.sliced)

@@ -21,7 +21,7 @@ from obstore._run.runner import SHIELD_SECONDS, Runner, Task, ground, resume_pos
 
 T = TypeVar("T")
 
-_WAKE = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes; a pipe takes it as well
+WAKE = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes; a pipe takes it as well
 
 
 class _Timer:
@@ -72,7 +72,7 @@ class SyncRunner(Runner):
     def post(self, boarded: Any, value: Any, error: BaseException | None) -> None:
         self.posted.append((boarded, value, error))
         if self.queue is not None:  # made before anybody could learn of us
-            os.write(self.queue.fileno(), _WAKE)
+            os.write(self.queue.fileno(), WAKE)
 
     def run(self, op: Op[T]) -> T:
         """Run one operation to its end."""

@@ -20,7 +20,8 @@ from obstore.store import ObjectStoreMethods
 
 VERBS = ["copy", "delete", "get", "get_range", "get_ranges", "head", "list_with_delimiter", "put", "rename", "sign"]
 VERBS += ["generate_presigned_post"]
-FUNCTIONS = [*VERBS, *[f"{verb}_async" for verb in VERBS], "list"]
+FILES = ["open_reader", "open_reader_async", "open_writer", "open_writer_async"]
+FUNCTIONS = [*VERBS, *[f"{verb}_async" for verb in VERBS], "list", *FILES]
 EXCEPTIONS = [
     "AlreadyExistsError",
     "Attempt",
@@ -40,7 +41,19 @@ EXCEPTIONS = [
     "UnauthenticatedError",
     "UnknownConfigurationKeyError",
 ]
-RESULTS = ["Bytes", "BytesStream", "GetResult", "ListItem", "ListStream", "RawKey", "Timing"]
+RESULTS = [
+    "AsyncReadableFile",
+    "AsyncWritableFile",
+    "ReadableFile",
+    "WritableFile",
+    "Bytes",
+    "BytesStream",
+    "GetResult",
+    "ListItem",
+    "ListStream",
+    "RawKey",
+    "Timing",
+]
 TYPES = [
     "HTTP_METHOD",
     "Attribute",
