@@ -14,7 +14,7 @@ from tests.servers.ceph import Ceph
 from tests.servers.fakes3 import FakeS3
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.gcs import FakeGCS
-from tests.servers.google import GoogleAuth
+from tests.servers.google import GoogleAuth, GoogleXML
 from tests.servers.localstack import LocalStack
 from tests.servers.moto import Moto, MotoGunicorn
 from tests.servers.rclone import Rclone
@@ -56,6 +56,12 @@ def fake_gcs() -> Iterator[FakeGCS]:
 @pytest.fixture(scope="session")
 def google_auth(fake_gcs: FakeGCS) -> Iterator[GoogleAuth]:
     with GoogleAuth(fake_gcs.endpoint.url) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def google_xml(moto_gunicorn: MotoGunicorn) -> Iterator[GoogleXML]:
+    with GoogleXML(moto_gunicorn.endpoint.url) as server:
         yield server
 
 

@@ -94,15 +94,15 @@ def test_login_of_gcloud(make: Make, server: GoogleAuth, tmp_path: Path, monkeyp
 
 
 def test_metadata_server(make: Make, server: GoogleAuth, face: Face, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("NO_GCE_CHECK")
-    monkeypatch.setenv("GCE_METADATA_HOST", server.url.removeprefix("http://"))
-    _set_metadata_host(monkeypatch, server.url.removeprefix("http://"))
+    set_metadata_host(monkeypatch, server.url.removeprefix("http://"))
     _works(face, make())
     assert server.counts()["metadata_token"] == 1
 
 
-def _set_metadata_host(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    """google-auth reads the variable when it is imported."""
+def set_metadata_host(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Say where the metadata server is. google-auth reads the variable when it is imported."""
+    monkeypatch.delenv("NO_GCE_CHECK", raising=False)
+    monkeypatch.setenv("GCE_METADATA_HOST", host)
     from google.auth.compute_engine import _metadata
 
     for name, value in vars(_metadata).items():

@@ -20,6 +20,7 @@ class GoogleAuth(Server):
     name = "googleauth"
     email = "robot@project.iam.gserviceaccount.com"
     other_email = "other@project.iam.gserviceaccount.com"
+    hmac_key = ("GOOG1EXAMPLE", "hmac-secret")
 
     def __init__(self, upstream: str) -> None:
         super().__init__()
@@ -46,3 +47,20 @@ class GoogleAuth(Server):
         with urllib.request.urlopen(request, timeout=10) as answer:
             found: dict[str, int] = json.load(answer)
         return found
+
+
+class GoogleXML(Server):
+    """The XML API's uploads in parts on top of an S3 server, for who has the token ``testtoken``."""
+
+    name = "googlexml"
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__()
+        self._upstream = upstream
+
+    def _start(self) -> None:
+        python = environment("googleauth") / "python"
+        (port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
+        command = [python, Path(__file__).with_name("google_xml_app.py"), str(port), self._upstream]
+        self._run([command], http_answers(f"{self.url}/"), env=clean_env())

@@ -3,18 +3,23 @@
 Authlib checks what asks for tokens: the signed assertion of a service account (RFC 7523) and the refresh token of a user. The
 token exchange of workload identity (RFC 8693), the impersonation API and the metadata server answer as their documents say,
 having checked what these demand. Everything else goes on to UPSTREAM, if it comes with a token that was issued here and has
-not run out. The directory gets the credentials files.
+not run out. URLs and forms that were signed in advance (V4, by the service account's key or by an HMAC
+key) are checked and carried out in place of a token. The directory gets the credentials files.
 """
 
 from __future__ import annotations
 
 import base64
+import calendar
+import hashlib
+import hmac
 import json
 import os
 import secrets
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import warnings
 from pathlib import Path
@@ -25,6 +30,7 @@ os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
 from authlib.integrations.flask_oauth2 import AuthorizationServer  # noqa: E402 - after the settings above
 from authlib.oauth2.rfc6749 import ClientMixin, TokenMixin, grants  # noqa: E402
 from authlib.oauth2.rfc7523 import JWTBearerGrant  # noqa: E402
+from cryptography.exceptions import InvalidSignature  # noqa: E402
 from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: E402
 from flask import Flask, Response, request  # noqa: E402
@@ -230,6 +236,131 @@ def root():
     return "computeMetadata/\n", 200, {"Metadata-Flavor": "Google"}
 
 
+# ---- https://cloud.google.com/storage/docs/authentication/canonical-requests ------------------------------------
+
+HMAC_ID, HMAC_SECRET = "GOOG1EXAMPLE", "hmac-secret"
+
+
+class Refused(Exception):
+    """A signature that does not hold: what the XML API would answer."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(code)
+        self.status, self.code = status, code
+
+
+def check_signature(algorithm: str, credential: str, text: str, signature: str) -> None:
+    account, date, *scope = credential.split("/")
+    if scope != ["auto", "storage", "goog4_request"]:
+        raise Refused(400, "MalformedSecurityHeader")
+    if algorithm == "GOOG4-HMAC-SHA256" and account == HMAC_ID:
+        key = ("GOOG4" + HMAC_SECRET).encode()
+        for part in (date, *scope):
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        if not hmac.compare_digest(hmac.new(key, text.encode(), hashlib.sha256).hexdigest(), signature):
+            raise Refused(403, "SignatureDoesNotMatch")
+    elif algorithm == "GOOG4-RSA-SHA256" and account in (EMAIL, OTHER):
+        try:
+            KEY.public_key().verify(bytes.fromhex(signature), text.encode(), padding.PKCS1v15(), hashes.SHA256())
+        except (InvalidSignature, ValueError):
+            raise Refused(403, "SignatureDoesNotMatch") from None
+    else:
+        raise Refused(403, "InvalidAccessKeyId")
+
+
+def check_url() -> None:
+    """The signature in the query of the request."""
+    raw_path, _, raw_query = request.environ["REQUEST_URI"].partition("?")
+    pairs = [tuple(pair.partition("=")[::2]) for pair in raw_query.split("&")]
+    given = {name: urllib.parse.unquote(value) for name, value in pairs}
+    names = given["X-Goog-SignedHeaders"].split(";")
+    headers = {name.lower(): " ".join(value.split()) for name, value in request.headers.items()}
+    if "host" not in names or any(name.startswith("x-goog-") and name not in names for name in headers):
+        raise Refused(400, "InvalidHeader")
+    started = calendar.timegm(time.strptime(given["X-Goog-Date"], "%Y%m%dT%H%M%SZ"))
+    if not started - 60 <= time.time() <= started + int(given["X-Goog-Expires"]) <= started + 604800:
+        raise Refused(400, "ExpiredToken")
+    canonical = "\n".join(
+        [
+            request.method,
+            raw_path,
+            "&".join("=".join(pair) for pair in sorted(pairs) if pair[0] != "X-Goog-Signature"),
+            *(f"{name}:{headers.get(name, '')}" for name in names),
+            "",
+            ";".join(names),
+            headers.get("x-goog-content-sha256", "UNSIGNED-PAYLOAD"),
+        ]
+    )
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    scope = given["X-Goog-Credential"].partition("/")[2]
+    text = "\n".join([given["X-Goog-Algorithm"], given["X-Goog-Date"], scope, digest])
+    check_signature(given["X-Goog-Algorithm"], given["X-Goog-Credential"], text, given["X-Goog-Signature"])
+
+
+def forward(method: str, path: str, body: bytes | None, headers: dict[str, str]):
+    onward = urllib.request.Request(UPSTREAM + path, body, headers, method=method)
+    try:
+        with urllib.request.urlopen(onward) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def quoted(name: str) -> str:
+    return urllib.parse.quote(name, safe="")
+
+
+def carry_out(bucket: str, key: str):
+    """A request of the XML API, by way of the JSON API: the upstream has only that."""
+    target = f"/storage/v1/b/{bucket}/o/{quoted(key)}"
+    generation = f"&generation={request.args['generation']}" if "generation" in request.args else ""
+    if request.method in ("GET", "HEAD"):
+        headers = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
+        status, found, body = forward("GET", f"{target}?alt=media{generation}", None, headers)
+        kept = {n: v for n, v in found.items() if n.lower().startswith(("content-", "x-goog-", "etag", "last-"))}
+        for name, value in request.args.items():
+            if name.startswith("response-"):
+                kept[name.removeprefix("response-").title()] = value
+        return Response(body, status, kept)
+    if request.method == "PUT":
+        kind = request.headers.get("Content-Type", "application/octet-stream")
+        path = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quoted(key)}"
+        status, _, body = forward("POST", path, request.get_data(), {"Content-Type": kind})
+        return Response(b"" if status == 200 else body, status)
+    if request.method == "DELETE":
+        status, _, body = forward("DELETE", target, None, {})
+        return Response(b"", 204 if status in (200, 204) else status)
+    return refuse(405, "Method not allowed", "methodNotAllowed")
+
+
+def upload_form(bucket: str):
+    """https://cloud.google.com/storage/docs/xml-api/post-object-forms"""
+    form = {name.lower(): value for name, value in request.form.items()}
+    check_signature(form["x-goog-algorithm"], form["x-goog-credential"], form["policy"], form["x-goog-signature"])
+    policy = json.loads(base64.b64decode(form["policy"], validate=True))
+    if calendar.timegm(time.strptime(policy["expiration"], "%Y-%m-%dT%H:%M:%SZ")) < time.time():
+        raise Refused(400, "ExpiredToken")
+    file = request.files["file"].read()
+    exact = {name: value for each in policy["conditions"] if isinstance(each, dict) for name, value in each.items()}
+    free = set()
+    for kind, *rest in (each for each in policy["conditions"] if isinstance(each, list)):
+        if kind == "content-length-range":
+            if not rest[0] <= len(file) <= rest[1]:
+                raise Refused(400, "EntityTooLarge")
+        else:
+            name = rest[0].removeprefix("$").lower()
+            free.add(name)
+            holds = form[name].startswith(rest[1]) if kind == "starts-with" else form[name] == rest[1]
+            if not holds:
+                raise Refused(403, "AccessDenied")
+    for name, value in {**form, "bucket": bucket}.items():
+        if name not in ("policy", "x-goog-signature") and name not in free and exact.get(name) != value:
+            raise Refused(403, "AccessDenied")
+    path = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quoted(form['key'])}"
+    status, _, body = forward("POST", path, file, {"Content-Type": form.get("content-type", "binary/octet-stream")})
+    return Response(b"" if status == 200 else body, 204 if status == 200 else status)
+
+
 # ---- for the tests ----------------------------------------------------------------------------------------------
 
 
@@ -248,17 +379,20 @@ def control():
 
 @app.route("/<path:path>", methods=["GET", "PUT", "POST", "DELETE", "HEAD"])
 def gate(path: str):
+    try:
+        if "X-Goog-Signature" in request.args:
+            check_url()
+            bucket, _, key = urllib.parse.unquote(request.environ["REQUEST_URI"].partition("?")[0])[1:].partition("/")
+            return carry_out(bucket, key)
+        if "policy" in {name.lower() for name in request.form}:
+            return upload_form(path.strip("/"))
+    except Refused as refused:
+        return f"<Error><Code>{refused.code}</Code><Message>no</Message></Error>", refused.status
     if not bearer_is_good():
         return refuse(401, "Invalid Credentials", "authError")
-    query = f"?{request.query_string.decode()}" if request.query_string else ""
-    raw = request.environ.get("RAW_URI", f"/{path}{query}")
     headers = {n: v for n, v in request.headers.items() if n.lower() not in ("host", "connection", "authorization")}
-    onward = urllib.request.Request(UPSTREAM + raw, request.get_data() or None, headers, method=request.method)
-    try:
-        with urllib.request.urlopen(onward) as answer:
-            status, found, body = answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as error:
-        status, found, body = error.code, error.headers, error.read()
+    raw = request.environ["REQUEST_URI"]
+    status, found, body = forward(request.method, raw, request.get_data() or None, headers)
     kept = [(n, v) for n, v in found.items() if n.lower() not in ("connection", "transfer-encoding", "content-length")]
     return Response(body, status, kept)
 
