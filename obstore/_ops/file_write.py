@@ -62,6 +62,7 @@ class FileWriter:
             if self._upload is None:
                 self._upload = yield from begin_upload(self._backend.start_upload(self._key, self._spec))
                 self._part_size = max(self._part_size, self._upload.min_part_bytes)
+                self._window = min(self._window, self._upload.max_parallel or self._window)
             while self._held >= self._part_size:
                 yield from self._send_part(self._cut(self._part_size))
         except GeneratorExit:

@@ -15,6 +15,7 @@ import pytest
 
 import obstore as obs
 from obstore._auth import google_auth as module
+from obstore.auth.google import GoogleAsyncCredentialProvider, GoogleCredentialProvider
 from obstore.store import GCSStore
 from tests.fix_stores import Face
 from tests.servers.gcs import FakeGCS
@@ -116,23 +117,41 @@ def test_impersonation_by_configuration(make: Make, server: GoogleAuth, monkeypa
     assert server.counts() == {"token": 1, "impersonate": 1}
 
 
-def test_provider(make: Make, server: GoogleAuth, face: Face):
-    calls = []
+def _credentials(server: GoogleAuth) -> Any:
+    from google.oauth2 import service_account
 
-    def provide() -> dict[str, Any]:
-        calls.append(1)
-        from google.oauth2 import service_account
+    return service_account.Credentials.from_service_account_file(
+        str(server.file("service_account")), scopes=["https://www.googleapis.com/auth/cloud-platform"]
+    )
 
-        credentials = service_account.Credentials.from_service_account_file(
-            server.file("service_account"), scopes=["https://www.googleapis.com/auth/cloud-platform"]
-        )
-        from google.auth.transport.requests import Request
 
-        credentials.refresh(Request())
-        return {"token": credentials.token, "expires_at": credentials.expiry.replace(tzinfo=UTC)}
+def test_provider_of_google_auth(make: Make, server: GoogleAuth, face: Face):
+    provider = GoogleCredentialProvider(_credentials(server))
+    assert provider.refresh_threshold == timedelta(minutes=3, seconds=45)
+    store = make(credential_provider=provider)
+    _works(face, store)
+    assert server.counts()["token"] == 1
+    given = provider()
+    assert given["expires_at"].utcoffset() == timedelta(0)
 
-    _works(face, make(credential_provider=provide))
-    assert len(calls) == 1
+
+def test_provider_of_google_auth_for_event_loops(make: Make, server: GoogleAuth):
+    store = make(credential_provider=GoogleAsyncCredentialProvider(_credentials(server)))
+
+    async def main() -> None:
+        await asyncio.gather(*(obs.put_async(store, f"k{i}", b"1") for i in range(10)))
+
+    asyncio.run(main())
+    assert server.counts()["token"] == 1
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        obs.get(make(credential_provider=GoogleAsyncCredentialProvider(_credentials(server))), "k0")
+
+
+def test_provider_of_google_auth_by_default(make: Make, server: GoogleAuth, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(server.file("service_account")))
+    provider = GoogleCredentialProvider(refresh_threshold=timedelta(seconds=1))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    _works(Face(), make(credential_provider=provider))
 
 
 # ---- refreshing ---------------------------------------------------------------------------------------------------
