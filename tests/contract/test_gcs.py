@@ -156,7 +156,7 @@ def test_a_resumable_upload_whose_last_answer_is_lost(scripted: ScriptedServer):
 
 def test_an_object_of_other_bytes_is_removed_again(scripted: ScriptedServer):
     _begin(scripted)
-    scripted.push(_made(b"abd"), Reply(204, {}, b""), Reply(499, {}, b""))
+    scripted.push(_made(b"xyz"), Reply(204, {}, b""), Reply(499, {}, b""))
     with pytest.raises(obs.IntegrityError, match="CRC32C"):
         obs.put(_store(scripted), "k", b"abc", use_multipart=True)
     delete = scripted.requests[2]
