@@ -10,6 +10,7 @@ from obstore._auth.google_auth import (
     INSTALL,
     GoogleSource,
     Impersonation,
+    Info,
     default_credentials,
     from_info,
     have_google_auth,
@@ -84,7 +85,7 @@ def _impersonation(settings: GCSSettings) -> Impersonation | None:
     return Impersonation(email, url)
 
 
-def _of_info(info: dict[str, Any], impersonate: Impersonation | None, client_for: ClientFor) -> GoogleSource:
+def _of_info(info: Info, impersonate: Impersonation | None, client_for: ClientFor) -> GoogleSource:
     if not have_google_auth():
         raise ImportError(f"google-auth is not installed, and Google credentials from a file need it: {INSTALL}")
 

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from importlib.util import find_spec
@@ -116,13 +116,16 @@ class GoogleSource(CachedSource[GcpCredential]):
 def _refresh(credentials: Any, transport: Any) -> GcpCredential:
     from google.auth import exceptions
 
+    refusal: tuple[str, str | None] | None = None
     try:
         credentials.refresh(transport)
     except exceptions.GoogleAuthError as error:
+        refusal = _reason(error), _hint(str(error))
+    if refusal is not None:
+        # Out here, where google-auth's error, whose frames hold what was sent, is no part of ours.
         raise UnauthenticatedError(
-            f"Google gives no access token for {_kind(credentials)}: {_reason(error)}",
-            hint=_hint(str(error)),
-        ) from None
+            f"Google gives no access token for {_kind(credentials)}: {refusal[0]}", hint=refusal[1]
+        )
     expiry = credentials.expiry
     if expiry is not None and expiry.tzinfo is None:
         expiry = expiry.replace(tzinfo=UTC)
@@ -169,7 +172,14 @@ def _identity(credentials: Any) -> Identity:
 # ---- files ------------------------------------------------------------------------------------------------------
 
 
-def read_info(name: str, *, path: str | None = None, text: str | None = None) -> dict[str, Any]:
+class Info(dict[str, Any]):
+    """The content of a credentials file: tools that print the variables of frames that failed see nothing of it."""
+
+    def __repr__(self) -> str:
+        return f"Info(type={self.get('type')!r})"
+
+
+def read_info(name: str, *, path: str | None = None, text: str | None = None) -> Info:
     """The JSON of a credentials file, or of a setting with its content.
 
     Args:
@@ -194,10 +204,10 @@ def read_info(name: str, *, path: str | None = None, text: str | None = None) ->
     del text
     if not isinstance(info, dict):
         raise GenericError.of("GCS", f"{where} is no JSON object", hint="give the file that Google Cloud made")
-    return info
+    return Info(info)
 
 
-def from_info(info: Mapping[str, Any], impersonate: Impersonation | None = None) -> Any:
+def from_info(info: Info, impersonate: Impersonation | None = None) -> Any:
     """google-auth's credentials out of a file of any kind.
 
     Raises:
@@ -205,20 +215,22 @@ def from_info(info: Mapping[str, Any], impersonate: Impersonation | None = None)
     """
     from google.auth import exceptions
 
+    problem = "cannot be used"
     try:
         credentials = _from_info(info)
-    except (exceptions.GoogleAuthError, KeyError, TypeError, ValueError) as error:
-        # The reason only: what google-auth raises for a broken key may quote it.
-        kind = info.get("type")
-        detail = f"lacks {error}" if isinstance(error, KeyError) else "cannot be used"
-        raise UnauthenticatedError(
-            f"The Google credentials of type {kind!r} {detail}",
-            hint="give a file as `gcloud` or the Cloud console makes it, unchanged",
-        ) from None
-    return credentials if impersonate is None else _impersonated(credentials, impersonate)
+    except KeyError as error:
+        problem = f"lacks {error}"
+    except (exceptions.GoogleAuthError, TypeError, ValueError):
+        pass  # what is raised for a broken key may quote it
+    else:
+        return credentials if impersonate is None else _impersonated(credentials, impersonate)
+    raise UnauthenticatedError(
+        f"The Google credentials of type {info.get('type')!r} {problem}",
+        hint="give a file as `gcloud` or the Cloud console makes it, unchanged",
+    )
 
 
-def _from_info(info: Mapping[str, Any]) -> Any:
+def _from_info(info: Info) -> Any:
     kind = info.get("type")
     if kind == "service_account":
         from google.oauth2 import service_account
@@ -242,7 +254,7 @@ def _from_info(info: Mapping[str, Any]) -> Any:
 
         return external_account_authorized_user.Credentials.from_info(dict(info))
     if kind == "impersonated_service_account":
-        source = _from_info(info["source_credentials"])
+        source = _from_info(Info(info["source_credentials"]))
         found = _IMPERSONATED.search(info["service_account_impersonation_url"])
         if found is None:
             raise ValueError("service_account_impersonation_url")
@@ -251,7 +263,7 @@ def _from_info(info: Mapping[str, Any]) -> Any:
     raise ValueError("type")
 
 
-def _external(info: Mapping[str, Any]) -> Any:
+def _external(info: Info) -> Any:
     source = info["credential_source"]
     if info["subject_token_type"] == _AWS_TOKEN:
         from google.auth import aws

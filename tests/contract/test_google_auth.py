@@ -334,3 +334,27 @@ def test_expiry_of_providers_is_obeyed(make: Make, server: GoogleAuth):
     with pytest.raises(obs.UnauthenticatedError):
         obs.get(make(credential_provider=provide), "k")
     assert len(calls) == 2, "one forced refresh where the service refuses the token"
+
+
+def _variables(error: BaseException | None) -> Iterator[str]:
+    """What a tool shows that prints the variables of all frames that an error came through."""
+    while error is not None:
+        traceback = error.__traceback__
+        while traceback is not None:
+            for value in traceback.tb_frame.f_locals.values():
+                yield repr(value)
+            traceback = traceback.tb_next
+        error = error.__context__
+
+
+@pytest.mark.parametrize(
+    "change", [{"private_key": "-----BEGIN PRIVATE KEY-----\nSECRET"}, {"client_email": "nobody@x"}], ids=str
+)
+def test_no_frame_of_ours_shows_a_secret(make: Make, server: GoogleAuth, tmp_path: Path, change: dict[str, str]):
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps({**server.info("service_account"), **change}))
+    error = _fails_at_once(make(service_account=str(path)), obs.UnauthenticatedError, "Google")
+    shown = "".join(_variables(error))
+    assert "SECRET" not in shown
+    assert "PRIVATE" not in shown
+    assert "eyJ" not in shown, "no assertion either"

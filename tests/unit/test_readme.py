@@ -1,7 +1,7 @@
 """Every Python example in the README and the guides runs as written and prints what its comments say.
 
 The blocks of one file run in order in one namespace, in an empty directory. ``S3Store("my-bucket")`` is a bucket of a
-real server, which the examples find the way a user's program finds AWS: through the environment. A comment after
+real server, which the examples find the way a user's program finds AWS: through the environment; so is ``GCSStore("my-bucket")``. A comment after
 ``print(...)`` is what the call must print.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.gcs import FakeGCS
 from tests.servers.moto import MotoGunicorn
 
 ROOT = Path(__file__).parents[2]
@@ -58,8 +59,16 @@ def aws(moto_gunicorn: MotoGunicorn, judges: Callable, monkeypatch: pytest.Monke
         judge.create_bucket(Bucket=BUCKET)
 
 
+@pytest.fixture
+def google(fake_gcs: FakeGCS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment in which ``GCSStore("my-bucket")`` is a bucket on fake-gcs-server."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake_gcs.endpoint.url)
+    if fake_gcs.endpoint.call("GET", f"/storage/v1/b/{BUCKET}")[0] != 200:
+        fake_gcs.endpoint.create_bucket(BUCKET)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-@pytest.mark.usefixtures("aws")
+@pytest.mark.usefixtures("aws", "google")
 def test_examples_run_as_written(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
