@@ -131,6 +131,22 @@ const char *ob_listxml_root(const ob_listxml *p) {
   return p->root;
 }
 
+int ob_text_has_control(const char *text, size_t len) {
+  const uint64_t ones = 0x0101010101010101u;
+  uint64_t found = 0;
+  size_t i = 0;
+  for (; i + 8 <= len; i += 8) {
+    uint64_t word;
+    memcpy(&word, text + i, 8);
+    uint64_t deleted = word ^ (ones * 127);
+    /* The high bit of each byte that is below 32, and of each that is 127; borrows reach only beyond a byte that is one. */
+    found |= ((word - ones * 32) & ~word) | ((deleted - ones) & ~deleted);
+  }
+  found &= ones * 128;
+  for (; i < len; i++) found |= (unsigned char)text[i] < 32 || text[i] == 127;
+  return found != 0;
+}
+
 static const char *fail(ob_listxml *p, const char *why) {
   p->error = why;
   return NULL;
@@ -673,6 +689,67 @@ static const char *feed_until(ob_listxml *p, const char *at, const char *end, ch
   return at;
 }
 
+/* One of the two references that ETags and keys are full of. Its length and what it stands for; 0: another one. */
+static size_t common_reference(const char *at, const char *end, char *c) {
+  if (end - at >= 6 && memcmp(at, "&quot;", 6) == 0) {
+    *c = '"';
+    return 6;
+  }
+  if (end - at >= 5 && memcmp(at, "&amp;", 5) == 0) {
+    *c = '&';
+    return 5;
+  }
+  return 0;
+}
+
+/* After the < of a start tag: elements one right after the other that are whole in [at, end), with neither attributes nor
+ * children, which is what most of a page is. Says nothing that the states do not: it stops before anything else, in the state in
+ * which they take over. */
+static const char *feed_leaves(ob_listxml *p, const char *at, const char *end) {
+  element parent = p->open[p->depth];
+  if (parent < E_LIST || parent >= E_KEY || p->depth == MAX_DEPTH) return at;
+  for (;;) {
+    const char *name = at;
+    size_t len = 0;
+    while (name + len < end && !ends_name(name[len]) && name[len] != ':') len++;
+    const char *value = name + len + 1;
+    if (len == 0 || *name == '!' || *name == '?' || value >= end || value[-1] != '>') return at;
+    if (len > MAX_NAMES - p->names_len) return at;
+
+    element child = identify(parent, name, len);
+    if (child > E_UNKNOWN && child < E_KEY) return at;
+    size_t value_at = p->text_len;
+    p->value_at = value_at;
+    /* Looked for once: were each reference to look for it again, time would grow with their square. */
+    const char *stop = memchr(value, '<', (size_t)(end - value));
+    for (const char *run = value; stop != NULL && child != E_UNKNOWN;) {
+      const char *reference = memchr(run, '&', (size_t)(stop - run));
+      if (add_text(p, run, (size_t)((reference != NULL ? reference : stop) - run)) != 0) return NULL;
+      if (reference == NULL) break;
+      char c = 0;
+      size_t taken = common_reference(reference, stop, &c);
+      if (taken == 0) stop = NULL; /* for the states to read */
+      if (taken > 0 && add_text(p, &c, 1) != 0) return NULL;
+      run = reference + taken;
+    }
+    if (stop == NULL || (size_t)(end - stop) < len + 3 || stop[1] != '/' || memcmp(stop + 2, name, len) != 0 ||
+        stop[len + 2] != '>') {
+      p->text_len = value_at;
+      return at;
+    }
+    p->depth++;
+    p->open[p->depth] = child;
+    p->name_at[p->depth] = p->names_len;
+    if (end_element(p) != 0) return NULL;
+    at = stop + len + 3;
+    if (at == end || *at != '<') {
+      p->at = AT_TEXT;
+      return at;
+    }
+    if (++at == end) return at;
+  }
+}
+
 int ob_listxml_feed(ob_listxml *p, const char *data, size_t len) {
   if (p->error[0] != '\0') return -1;
   const char *at = data;
@@ -690,7 +767,8 @@ int ob_listxml_feed(ob_listxml *p, const char *data, size_t len) {
       at = feed_reference(p, at, end);
       break;
     case AT_MARKUP:
-      at = feed_markup(p, at);
+      at = feed_leaves(p, at, end);
+      if (at != NULL && at < end && p->at == AT_MARKUP) at = feed_markup(p, at);
       break;
     case AT_NAME:
       at = feed_name(p, at, end);

@@ -44,6 +44,8 @@ int ob_listxml_feed(ob_listxml *parser, const char *data, size_t len);
 int ob_listxml_finish(ob_listxml *parser, ob_list_page *page);
 /* Why it failed: static text; "" if it did not. */
 const char *ob_listxml_error(const ob_listxml *parser);
+/* Whether text holds an ASCII control character (below 32, or 127). */
+int ob_text_has_control(const char *text, size_t len);
 /* Name of the root element once seen (e.g. "Error" in a 200 answer), else "". */
 const char *ob_listxml_root(const ob_listxml *parser);
 

@@ -21,6 +21,7 @@ from obstore._functions import (
     get,
     get_async,
     get_limits,
+    get_options,
     get_range,
     get_range_async,
     get_ranges,
@@ -36,11 +37,13 @@ from obstore._functions import (
     rename,
     rename_async,
     set_limits,
+    set_options,
     sign,
     sign_async,
     stats,
 )
-from obstore._streams import BytesStream, GetResult, ListStream
+from obstore._listings import ArrowListStream, ListStream
+from obstore._streams import BytesStream, GetResult
 from obstore._types import (
     HTTP_METHOD,
     Attribute,
@@ -81,6 +84,7 @@ from obstore.store import GCSStore, LocalStore, MemoryStore, ObjectStore, S3Stor
 __all__ = [
     "HTTP_METHOD",
     "AlreadyExistsError",
+    "ArrowListStream",
     "AsyncReadableFile",
     "AsyncWritableFile",
     "Attempt",
@@ -141,6 +145,7 @@ __all__ = [
     "get",
     "get_async",
     "get_limits",
+    "get_options",
     "get_range",
     "get_range_async",
     "get_ranges",
@@ -160,6 +165,7 @@ __all__ = [
     "rename",
     "rename_async",
     "set_limits",
+    "set_options",
     "sign",
     "sign_async",
     "stats",

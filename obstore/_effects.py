@@ -124,6 +124,24 @@ class Send:
         self.slice_ = slice_
 
 
+class Begin:
+    """Start an attempt and go on. Resumes at once with the transfer under way, whose outcome is asked for with `Outcome`."""
+
+    __slots__ = ("send",)
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+
+
+class Outcome:
+    """Wait for a transfer that was begun. As `Send`: resumes with its `Response`, or raises ``AttemptFailed``."""
+
+    __slots__ = ("response",)
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+
+
 class Collect:
     """Wait for the whole remaining body of a STREAM response. Resumes with ``Bytes``; raises ``AttemptFailed``.
 

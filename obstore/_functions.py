@@ -9,19 +9,21 @@ from datetime import timedelta
 from os import PathLike
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
+from obstore import _arrow
 from obstore._config.url import parse_scheme as _parse_scheme
 from obstore._engine import Bytes, ListItem, _core, lifecycle
+from obstore._listings import ArrowListStream, ChunkedListStream, ListStream, arrow_level
 from obstore._ops import change as _change
 from obstore._ops import get as _get
 from obstore._ops import list as _list
 from obstore._ops import put as _put
 from obstore._ops import sign as _sign
-from obstore._ops.args import whole_number
+from obstore._ops.args import flag, whole_number
 from obstore._ops.get import DEFAULT_COALESCE
 from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
 from obstore._run import run as _run
 from obstore._run import start as _start
-from obstore._streams import GetResult, ListStream, opened, wrapped, wrapped_all
+from obstore._streams import GetResult, opened, wrapped, wrapped_all
 from obstore._types import (
     HTTP_METHOD,
     Attributes,
@@ -35,9 +37,11 @@ from obstore._types import (
     PutResult,
 )
 from obstore._version import __version__
-from obstore.exceptions import NotSupportedError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from obstore._effects import Op
     from obstore._methods import ObjectStoreMethods as ObjectStore
 
 PutInput = IO[builtins.bytes] | PathLike[str] | Buffer | Iterable[Buffer] | Iterator[Buffer]
@@ -351,8 +355,9 @@ def list(
     *,
     offset: str | None = None,
     chunk_size: None = None,
-    return_arrow: bool = False,
+    return_arrow: Literal[False] = False,
     match: Literal["segment", "string"] = "segment",
+    concurrency: int | Literal["auto"] | None = None,
 ) -> ListStream[ListItem]: ...
 @overload
 def list(
@@ -361,9 +366,32 @@ def list(
     *,
     offset: str | None = None,
     chunk_size: int,
-    return_arrow: bool = False,
+    return_arrow: Literal[False] = False,
     match: Literal["segment", "string"] = "segment",
+    concurrency: int | Literal["auto"] | None = None,
 ) -> ListStream[builtins.list[ObjectMeta]]: ...
+@overload
+def list(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    offset: str | None = None,
+    chunk_size: int | None = None,
+    return_arrow: Literal[True],
+    match: Literal["segment", "string"] = "segment",
+    concurrency: int | Literal["auto"] | None = None,
+) -> ArrowListStream: ...
+@overload
+def list(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    offset: str | None = None,
+    chunk_size: int | None = None,
+    return_arrow: bool,
+    match: Literal["segment", "string"] = "segment",
+    concurrency: int | Literal["auto"] | None = None,
+) -> Any: ...
 def list(
     store: ObjectStore,
     prefix: str | None = None,
@@ -372,6 +400,7 @@ def list(
     chunk_size: int | None = None,
     return_arrow: bool = False,
     match: Literal["segment", "string"] = "segment",
+    concurrency: int | Literal["auto"] | None = None,
 ) -> Any:
     """Walk the objects under a prefix. Nothing is requested before the first item is.
 
@@ -381,52 +410,122 @@ def list(
         offset: only keys after this one.
         chunk_size: yield lists of so many objects. By default objects come one by one, each an `ObjectMeta` dict that can also
             be iterated, yielding itself once: so code written for batches
-            (``for batch in list(store): for obj in batch: ...``) works on single objects too.
-        return_arrow: Arrow record batches instead; not available yet.
+            (``for batch in list(store): for obj in batch: ...``) works on single objects too. With ``return_arrow``, rows per
+            batch; by default a page of the server.
+        return_arrow: Arrow record batches instead, see `ArrowListStream`: no Python object is made per key.
         match: ``"string"`` compares ``prefix`` with the keys as they are.
+        concurrency: requests at the same time, for large listings far away: the keys are split into ranges where more of them are
+            found, and come in order all the same. ``"auto"`` for 16. Costs requests (at most three for each page, most often
+            one and a few more) and keeps up to four pages per request in memory. By default one page after the other, the next
+            one fetched while this one is used. Stores that cannot list in key order from any key on take no notice.
 
     Returns:
         An iterator and asynchronous iterator; its ``collect()`` and ``collect_async()`` give everything at once. Keys that
         would be changed by being passed as a path (``dir/``) are `RawKey`, so that they can be passed back.
+
+    Raises:
+        TypeError, ValueError, OverflowError: an argument is wrong.
+        BaseError: the store failed; raised by iterating.
     """
-    _no_arrow(return_arrow)
+    arrow = flag(return_arrow, "return_arrow")
     if chunk_size is not None:
         chunk_size = max(1, whole_number(chunk_size, "chunk_size"))
-    return ListStream(_list.open_listing(backend_of(store), prefix, offset, match), chunk_size)
+    pages = _list.open_listing(backend_of(store), prefix, offset, match, concurrency)
+    if arrow:
+        return ArrowListStream(pages, chunk_size, _arrow.flavour())
+    return ListStream(pages) if chunk_size is None else ChunkedListStream(pages, chunk_size)
 
 
+@overload
+def list_with_delimiter(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    return_arrow: Literal[False] = False,
+    match: Literal["segment", "string"] = "segment",
+) -> ListResult[builtins.list[ObjectMeta]]: ...
+@overload
+def list_with_delimiter(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    return_arrow: Literal[True],
+    match: Literal["segment", "string"] = "segment",
+) -> ListResult[pa.Table]: ...
+@overload
+def list_with_delimiter(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    return_arrow: bool,
+    match: Literal["segment", "string"] = "segment",
+) -> ListResult[Any]: ...
 def list_with_delimiter(
     store: ObjectStore,
     prefix: str | None = None,
     *,
     return_arrow: bool = False,
     match: Literal["segment", "string"] = "segment",
-) -> ListResult:
+) -> Any:
     """One level under a prefix, like a directory.
 
     Args:
         store: where.
         prefix: whole path segments; ``None`` for the top.
-        return_arrow: Arrow table instead of a list of objects; not available yet.
+        return_arrow: ``objects`` as an Arrow table (``pyarrow.Table``, or arro3's, see `set_options`) instead of a list.
         match: ``"string"`` compares ``prefix`` with the keys as they are.
 
     Returns:
         ``common_prefixes`` (sorted, without trailing slash) and ``objects``.
+
+    Raises:
+        ImportError: ``return_arrow``, and the Arrow library is not installed.
     """
-    _no_arrow(return_arrow)
-    return _run(_list.list_with_delimiter(backend_of(store), prefix, match))
+    return _run(_level(store, prefix, return_arrow, match))
 
 
+@overload
+def list_with_delimiter_async(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    return_arrow: Literal[False] = False,
+    match: Literal["segment", "string"] = "segment",
+) -> Awaitable[ListResult[builtins.list[ObjectMeta]]]: ...
+@overload
+def list_with_delimiter_async(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    return_arrow: Literal[True],
+    match: Literal["segment", "string"] = "segment",
+) -> Awaitable[ListResult[pa.Table]]: ...
+@overload
+def list_with_delimiter_async(
+    store: ObjectStore,
+    prefix: str | None = None,
+    *,
+    return_arrow: bool,
+    match: Literal["segment", "string"] = "segment",
+) -> Awaitable[ListResult[Any]]: ...
 def list_with_delimiter_async(
     store: ObjectStore,
     prefix: str | None = None,
     *,
     return_arrow: bool = False,
     match: Literal["segment", "string"] = "segment",
-) -> Awaitable[ListResult]:
+) -> Awaitable[Any]:
     """One level under a prefix, on the running event loop; see `list_with_delimiter`."""
-    _no_arrow(return_arrow)
-    return _start(_list.list_with_delimiter(backend_of(store), prefix, match))
+    return _start(_level(store, prefix, return_arrow, match))
+
+
+def _level(store: ObjectStore, prefix: str | None, return_arrow: bool, match: str) -> Op[Any]:
+    op = _list.list_with_delimiter(backend_of(store), prefix, match)
+    if not flag(return_arrow, "return_arrow"):
+        return op
+    flavour = _arrow.flavour()
+    _arrow.library(flavour)  # a missing one is told before anything is sent
+    return arrow_level(op, flavour)
 
 
 def delete(store: ObjectStore, paths: str | Sequence[str], *, missing_ok: bool | None = None) -> None:
@@ -716,6 +815,25 @@ def set_limits(*, connections: int | None = None, memory: int | None = None, thr
     )
 
 
+def set_options(*, arrow: Literal["pyarrow", "arro3"] | None = None) -> None:
+    """Choose how the whole process does what can be done in several ways. An argument left out keeps its value.
+
+    Args:
+        arrow: whose objects ``return_arrow=True`` gives: ``"pyarrow"``, the default, or ``"arro3"`` (arro3-core) for programs
+            written for those. The environment variable ``OBSTORE_ARROW`` says the same. Streams keep what they began with.
+
+    Raises:
+        ValueError: an argument has no such choice.
+    """
+    if arrow is not None:
+        _arrow.choose(arrow)
+
+
+def get_options() -> dict[str, Any]:
+    """The options in force; see `set_options`."""
+    return {"arrow": _arrow.flavour()}
+
+
 def get_limits() -> dict[str, int]:
     """The limits in force; see `set_limits`."""
     lifecycle.start()
@@ -746,8 +864,3 @@ def backend_of(store: Any) -> Backend:
         raise ValueError(
             f"Expected an object store instance, got {type(store).__name__!r} object whose __init__ did not call super()"
         ) from None
-
-
-def _no_arrow(return_arrow: bool) -> None:
-    if return_arrow:
-        raise NotSupportedError.of("", "return_arrow is not available yet", hint="build a table from the dicts")

@@ -19,9 +19,10 @@ from obstore._files import (
     WritableFile,
 )
 from obstore._functions import AsyncPutInput, PutInput
+from obstore._listings import ArrowListStream, ListStream
 from obstore._ops.get import DEFAULT_COALESCE
 from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
-from obstore._streams import GetResult, ListStream
+from obstore._streams import GetResult
 from obstore._types import (
     HTTP_METHOD,
     Attributes,
@@ -35,6 +36,8 @@ from obstore._types import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from obstore._types import Backend
 
 
@@ -258,8 +261,9 @@ class ObjectStoreMethods:
         *,
         offset: str | None = None,
         chunk_size: None = None,
-        return_arrow: bool = False,
+        return_arrow: Literal[False] = False,
         match: Literal["segment", "string"] = "segment",
+        concurrency: int | Literal["auto"] | None = None,
     ) -> ListStream[ListItem]: ...
     @overload
     def list(
@@ -268,9 +272,32 @@ class ObjectStoreMethods:
         *,
         offset: str | None = None,
         chunk_size: int,
-        return_arrow: bool = False,
+        return_arrow: Literal[False] = False,
         match: Literal["segment", "string"] = "segment",
+        concurrency: int | Literal["auto"] | None = None,
     ) -> ListStream[builtins.list[ObjectMeta]]: ...
+    @overload
+    def list(
+        self,
+        prefix: str | None = None,
+        *,
+        offset: str | None = None,
+        chunk_size: int | None = None,
+        return_arrow: Literal[True],
+        match: Literal["segment", "string"] = "segment",
+        concurrency: int | Literal["auto"] | None = None,
+    ) -> ArrowListStream: ...
+    @overload
+    def list(
+        self,
+        prefix: str | None = None,
+        *,
+        offset: str | None = None,
+        chunk_size: int | None = None,
+        return_arrow: bool,
+        match: Literal["segment", "string"] = "segment",
+        concurrency: int | Literal["auto"] | None = None,
+    ) -> Any: ...
     def list(
         self,
         prefix: str | None = None,
@@ -279,21 +306,76 @@ class ObjectStoreMethods:
         chunk_size: int | None = None,
         return_arrow: bool = False,
         match: Literal["segment", "string"] = "segment",
+        concurrency: int | Literal["auto"] | None = None,
     ) -> Any:
         """See `obstore.list`."""
         return functions.list(
-            self, prefix, offset=offset, chunk_size=chunk_size, return_arrow=return_arrow, match=match
+            self,
+            prefix,
+            offset=offset,
+            chunk_size=chunk_size,
+            return_arrow=return_arrow,
+            match=match,
+            concurrency=concurrency,
         )
 
+    @overload
+    def list_with_delimiter(
+        self,
+        prefix: str | None = None,
+        *,
+        return_arrow: Literal[False] = False,
+        match: Literal["segment", "string"] = "segment",
+    ) -> ListResult[builtins.list[ObjectMeta]]: ...
+    @overload
+    def list_with_delimiter(
+        self,
+        prefix: str | None = None,
+        *,
+        return_arrow: Literal[True],
+        match: Literal["segment", "string"] = "segment",
+    ) -> ListResult[pa.Table]: ...
+    @overload
+    def list_with_delimiter(
+        self,
+        prefix: str | None = None,
+        *,
+        return_arrow: bool,
+        match: Literal["segment", "string"] = "segment",
+    ) -> ListResult[Any]: ...
     def list_with_delimiter(
         self, prefix: str | None = None, *, return_arrow: bool = False, match: Literal["segment", "string"] = "segment"
-    ) -> ListResult:
+    ) -> Any:
         """See `obstore.list_with_delimiter`."""
         return functions.list_with_delimiter(self, prefix, return_arrow=return_arrow, match=match)
 
+    @overload
+    def list_with_delimiter_async(
+        self,
+        prefix: str | None = None,
+        *,
+        return_arrow: Literal[False] = False,
+        match: Literal["segment", "string"] = "segment",
+    ) -> Awaitable[ListResult[builtins.list[ObjectMeta]]]: ...
+    @overload
+    def list_with_delimiter_async(
+        self,
+        prefix: str | None = None,
+        *,
+        return_arrow: Literal[True],
+        match: Literal["segment", "string"] = "segment",
+    ) -> Awaitable[ListResult[pa.Table]]: ...
+    @overload
+    def list_with_delimiter_async(
+        self,
+        prefix: str | None = None,
+        *,
+        return_arrow: bool,
+        match: Literal["segment", "string"] = "segment",
+    ) -> Awaitable[ListResult[Any]]: ...
     def list_with_delimiter_async(
         self, prefix: str | None = None, *, return_arrow: bool = False, match: Literal["segment", "string"] = "segment"
-    ) -> Awaitable[ListResult]:
+    ) -> Awaitable[Any]:
         """See `obstore.list_with_delimiter_async`."""
         return functions.list_with_delimiter_async(self, prefix, return_arrow=return_arrow, match=match)
 

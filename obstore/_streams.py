@@ -1,4 +1,4 @@
-"""What operations give to the caller: results to read from and listings to walk, synchronously or not.
+"""What operations give to the caller: objects to read from, synchronously or not. Listings are in ``_listings``.
 
 Each object serves both faces; which one is decided by the method that is called, each time anew.
 """
@@ -6,18 +6,16 @@ Each object serves both faces; which one is decided by the method that is called
 from __future__ import annotations
 
 import builtins
-import threading
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from obstore._effects import Op
-from obstore._engine import Bytes, ListItem
+from obstore._engine import Bytes
 from obstore._run import finished, run, start
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from obstore._ops.list import Cursor
     from obstore._types import ObjectMeta, Opened
 
 T = TypeVar("T")
@@ -221,89 +219,3 @@ class BytesStream:
 
 class _Exhausted(Exception):  # noqa: N818 - StopIteration cannot leave a generator
     """The stream is at its end."""
-
-
-class ListStream(Generic[T]):
-    """The objects under a prefix: for use with ``for`` or ``async for``. Pages are fetched as they are needed.
-
-    Yields what ``list`` says: objects one by one, or lists of ``chunk_size`` of them.
-    """
-
-    __slots__ = ("__weakref__", "_chunk_size", "_cursor", "_items", "_position", "_reading")
-
-    def __init__(self, cursor: Cursor, chunk_size: int | None) -> None:
-        self._cursor = cursor
-        self._chunk_size = chunk_size
-        self._items: list[Any] = []
-        self._position = 0
-        self._reading = threading.Lock()  # held while pages are fetched; never waited for
-
-    def _more(self) -> Op[bool]:
-        """Fetch pages until the next thing to yield is there, or nothing is left at all."""
-        if not self._reading.acquire(blocking=False):
-            raise RuntimeError("the listing is being read already: two readers would get its pages twice")
-        try:
-            return (yield from self._fetch(self._chunk_size or 1))
-        finally:
-            self._reading.release()
-
-    def _fetch(self, wanted: int) -> Op[bool]:
-        while len(self._items) - self._position < wanted and not self._cursor.ended:
-            page = yield from self._cursor.page()
-            items = [item if type(item) is ListItem else ListItem(item) for item in page]
-            if self._position:
-                del self._items[: self._position]
-                self._position = 0
-            if self._items:
-                self._items.extend(items)
-            else:
-                self._items = items
-        return self._position < len(self._items)
-
-    def _take(self) -> Any:
-        position = self._position
-        if self._chunk_size is None:
-            self._position = position + 1
-            return self._items[position]
-        chunk = self._items[position : position + self._chunk_size]
-        self._position = position + len(chunk)
-        return chunk
-
-    def _at_hand(self) -> bool:
-        return len(self._items) - self._position >= (self._chunk_size or 1)
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T:
-        if self._at_hand() or run(self._more()):
-            return self._take()  # type: ignore[no-any-return]
-        raise StopIteration
-
-    def __aiter__(self) -> Self:
-        return self
-
-    def __anext__(self) -> Awaitable[T]:
-        if self._at_hand():
-            return Ready(self._take())
-        return start(self._anext())
-
-    def _anext(self) -> Op[T]:
-        if (yield from self._more()):
-            return self._take()  # type: ignore[no-any-return]
-        raise StopAsyncIteration
-
-    def _rest(self) -> Op[builtins.list[Any]]:
-        rest: builtins.list[Any] = []
-        while (yield from self._more()):
-            rest.extend(self._items[self._position :])
-            self._position = len(self._items)
-        return rest
-
-    def collect(self) -> builtins.list[ObjectMeta]:
-        """Everything that was not yielded yet, in one list."""
-        return run(self._rest())
-
-    def collect_async(self) -> Awaitable[builtins.list[ObjectMeta]]:
-        """Everything that was not yielded yet, in one list; on the running event loop."""
-        return start(self._rest())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 from obstore.exceptions import PreconditionError
 
@@ -129,11 +129,14 @@ class PresignedPost(TypedDict):
     fields: dict[str, str]
 
 
-class ListResult(TypedDict):
-    """One level of a listing."""
+ListChunkT_co = TypeVar("ListChunkT_co", covariant=True)
+
+
+class ListResult(TypedDict, Generic[ListChunkT_co]):
+    """One level of a listing: ``objects`` are a list of `ObjectMeta`, or an Arrow table."""
 
     common_prefixes: list[str]
-    objects: Any
+    objects: ListChunkT_co
 
 
 # ---- the contract between _ops and the stores behind it -------------------------------------------------
@@ -292,12 +295,13 @@ class Pin:
 class ListPage:
     """A page of a listing: objects and common prefixes in key order, and the cursor of the next page or ``None``.
 
-    ``objects`` are `ObjectMeta` dicts with paths relative to the store; ``prefixes`` end without slash.
+    ``objects`` are `ObjectMeta` dicts with paths relative to the store, in a list or made when they are looked at (the engine's
+    ``Rows``); ``prefixes`` end without slash.
     """
 
     __slots__ = ("cursor", "objects", "prefixes")
 
-    def __init__(self, objects: list[ObjectMeta], prefixes: list[str], cursor: Any) -> None:
+    def __init__(self, objects: Sequence[ObjectMeta], prefixes: list[str], cursor: Any) -> None:
         self.objects = objects
         self.prefixes = prefixes
         self.cursor = cursor

@@ -64,6 +64,8 @@ class Dialect(Protocol):
         max_part_bytes: size of a part, at most.
         max_copy_bytes: size of an object that one copy request can copy.
         list_strip: what every key of this store begins with on the server; the list parser takes it off.
+        splits_lists: whether listings are in the order of UTF-8 bytes and can begin after any key (``build_list``'s offset), so
+            that one can be made by several requests at a time.
         copy_create: how ``copy(overwrite=False)`` can be done.
         request_id_header: in which answers carry the service's name for a request.
         resumable: whether large objects go up piece by piece: by `build_session`, `build_chunk` and `build_cancel`.
@@ -82,6 +84,7 @@ class Dialect(Protocol):
     max_copy_bytes: int
     copy_create: CopyCreate
     list_strip: str
+    splits_lists: bool
     request_id_header: str
     resumable: bool
     head_after_finish: bool

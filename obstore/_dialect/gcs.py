@@ -79,6 +79,7 @@ class GCSDialect(GCSReaders, GCSUploads, GCSPresigner, GCSFailures):
         self._crc32c = crc32c
         self.default_content_type = default_content_type
         self.list_strip = f"{prefix}/" if prefix else ""
+        self.splits_lists = True
         scheme, _, rest = (settings.base_url or base_url).partition("://")
         authority, slash, path = rest.partition("/")
         self.host = authority.removesuffix(":443" if scheme == "https" else ":80")

@@ -73,6 +73,7 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
         self.delete_batch = 1 if settings.disable_bulk_delete else 1000
         self.default_content_type = default_content_type
         self.list_strip = f"{prefix}/" if prefix else ""
+        self.splits_lists = not settings.s3_express  # directory buckets list in no order
         rule = settings.copy_rule
         self.copy_create: CopyCreate = "unsupported"
         self._copy_header: Header | None = None

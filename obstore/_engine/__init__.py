@@ -4,6 +4,36 @@
 ``libcurl`` finds the library.
 """
 
-from obstore._engine._core import Bytes, Client, Listing, ListItem, Queue, Timing, Transfer, stats, submit
+from obstore._engine._core import (
+    Bytes,
+    Client,
+    Columns,
+    Listing,
+    ListItem,
+    Queue,
+    Reader,
+    Rows,
+    Schema,
+    Timing,
+    Transfer,
+    column_stream,
+    stats,
+    submit,
+)
 
-__all__ = ["Bytes", "Client", "ListItem", "Listing", "Queue", "Timing", "Transfer", "stats", "submit"]
+__all__ = [
+    "Bytes",
+    "Client",
+    "Columns",
+    "ListItem",
+    "Listing",
+    "Queue",
+    "Reader",
+    "Rows",
+    "Schema",
+    "Timing",
+    "Transfer",
+    "column_stream",
+    "stats",
+    "submit",
+]

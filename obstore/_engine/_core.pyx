@@ -19,6 +19,7 @@ from cpython.datetime cimport datetime_new, get_utc, import_datetime
 from cpython.dict cimport PyDict_SetItem
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
 from libc.stdint cimport INT64_MIN, UINT32_MAX, int64_t, uint32_t, uint64_t
@@ -47,6 +48,7 @@ cdef extern from "Python.h":
 import_datetime()
 
 include "bytes.pxi"
+include "columns.pxi"
 include "listing.pxi"
 
 

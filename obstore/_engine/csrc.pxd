@@ -49,8 +49,45 @@ cdef extern from "ob_listxml.h" nogil:
     void ob_listxml_free(ob_listxml *parser)
     int ob_listxml_feed(ob_listxml *parser, const char *data, size_t len)
     int ob_listxml_finish(ob_listxml *parser, ob_list_page *page)
+    int ob_text_has_control(const char *text, size_t len)
     const char *ob_listxml_error(const ob_listxml *parser)
     const char *ob_listxml_root(const ob_listxml *parser)
+
+
+cdef extern from "ob_columns.h" nogil:
+    struct ArrowSchema:
+        void (*release)(ArrowSchema *) noexcept
+
+    struct ArrowArray:
+        void (*release)(ArrowArray *) noexcept
+
+    struct ArrowArrayStream:
+        void (*release)(ArrowArrayStream *) noexcept
+
+    ctypedef struct ob_columns:
+        pass
+
+    ctypedef struct ob_row:
+        const char *path
+        size_t path_len
+        const char *e_tag
+        size_t e_tag_len
+        const char *version
+        size_t version_len
+        int64_t size
+        int64_t modified_us
+
+    ob_columns *ob_columns_new(size_t rows)
+    void ob_columns_unref(ob_columns *columns)
+    size_t ob_columns_rows(const ob_columns *columns)
+    size_t ob_columns_bytes(const ob_columns *columns)
+    int ob_columns_is_shared(const ob_columns *columns)
+    int ob_columns_add(ob_columns *columns, const ob_row *row)
+    int ob_columns_add_page(ob_columns *columns, const ob_list_page *page, const char *strip, size_t strip_len)
+    int ob_columns_append(ob_columns *columns, const ob_columns *from_, size_t start, size_t stop)
+    int ob_columns_schema(ArrowSchema *out)
+    int ob_columns_export(ob_columns *columns, ArrowArray *out)
+    int ob_columns_stream(ob_columns **batches, size_t n, ArrowArrayStream *out)
 
 
 cdef extern from "ob_crc.h" nogil:

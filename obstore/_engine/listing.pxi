@@ -31,7 +31,7 @@ class Listing:
     """A page of a listing as parsed by the C core.
 
     Attributes:
-        objects: `ListItem` dicts, paths without the prefix that was to be stripped.
+        objects: `Rows`, paths without the prefix that was to be stripped.
         prefixes: common prefixes, likewise stripped, without their trailing slash.
         token: continuation token of the next page, or ``None``.
         marker: next marker (ListObjects V1), or ``None``.
@@ -48,14 +48,175 @@ class Listing:
         self.marker = marker
 
 
-cdef object _EPOCH_FALLBACK = datetime_new(1970, 1, 1, 0, 0, 0, 0, get_utc())
+cdef class Rows:
+    """The objects of a page: a sequence whose `ListItem` dicts are made one by one, when they are asked for.
+
+    Constant once it was given away; any thread. Lives on the parser's memory, which it owns.
+    """
+
+    cdef ob_listxml *_c_list
+    cdef ob_list_page _c_page
+    cdef object _strip
+    cdef const char *_c_strip  # the same, borrowed
+    cdef Py_ssize_t _c_strip_len
+    cdef int64_t _c_moment  # of the datetime below: neighbours often share their second
+    cdef object _moment
+
+    def __cinit__(self):
+        self._c_list = NULL
+        self._c_moment = INT64_MIN
+        self._moment = _EPOCH
+
+    def __dealloc__(self):
+        ob_listxml_free(self._c_list)
+
+    def __reduce__(self):
+        raise TypeError("the rows of a page cannot be pickled")
+
+    def __len__(self):
+        return <Py_ssize_t>self._c_page.n_entries
+
+    def __getitem__(self, index):
+        cdef Py_ssize_t start, stop, step, i, n = <Py_ssize_t>self._c_page.n_entries
+        if isinstance(index, slice):
+            start, stop, step = index.indices(n)
+            return [self._item(i) for i in range(start, stop, step)]
+        i = PyNumber_AsSsize_t(index, IndexError)
+        if i < 0:
+            i += n
+        if not 0 <= i < n:
+            raise IndexError("row index out of range")
+        return self._item(i)
+
+    def key(self, index):
+        """The key of an object as the server has it, but for the stripped front: bytes, as they are ordered."""
+        cdef Py_ssize_t i = index, cut
+        cdef const ob_list_entry *entry
+        if not 0 <= i < <Py_ssize_t>self._c_page.n_entries:
+            raise IndexError("row index out of range")
+        entry = &self._c_page.entries[i]
+        cut = self._cut_of(entry)
+        return PyBytes_FromStringAndSize(self._c_page.text + entry.key_off + cut, entry.key_len - cut)
+
+    def in_order(self):
+        """Whether each key is greater than the one before it, byte by byte."""
+        cdef const ob_list_entry *before
+        cdef const ob_list_entry *entry
+        cdef size_t i
+        cdef int sign
+        for i in range(1, self._c_page.n_entries):
+            before = &self._c_page.entries[i - 1]
+            entry = &self._c_page.entries[i]
+            sign = memcmp(
+                self._c_page.text + before.key_off, self._c_page.text + entry.key_off,
+                min(before.key_len, entry.key_len),
+            )
+            if sign > 0 or (sign == 0 and before.key_len >= entry.key_len):
+                return False
+        return True
+
+    def cut(self, n):
+        """Keep the first ``n`` objects only. For whoever has the page to himself."""
+        self._c_page.n_entries = min(self._c_page.n_entries, <size_t>max(0, <Py_ssize_t>n))
+
+    def columns(self):
+        """The same objects as Arrow `Columns`."""
+        cdef Columns columns = Columns(len(self))
+        cdef int rc
+        with nogil:
+            rc = ob_columns_add_page(columns._c_columns, &self._c_page, self._c_strip, <size_t>self._c_strip_len)
+        _check_columns(rc)
+        return columns
+
+    cdef Py_ssize_t _cut_of(self, const ob_list_entry *entry) noexcept:
+        """Bytes to take off the front of an entry's key."""
+        if _starts_with(self._c_page.text + entry.key_off, entry.key_len, self._c_strip, self._c_strip_len):
+            return self._c_strip_len
+        return 0
+
+    cdef ListItem _item(self, Py_ssize_t i):
+        cdef const ob_list_entry *entry = &self._c_page.entries[i]
+        cdef const char *text = self._c_page.text
+        cdef ListItem item = ListItem.__new__(ListItem)
+        PyDict_SetItem(item, "path", _key_of(text + entry.key_off, entry.key_len, self._cut_of(entry)))
+        PyDict_SetItem(item, "last_modified", self._datetime(entry.modified_us))
+        PyDict_SetItem(item, "size", entry.size if entry.size >= 0 else 0)
+        PyDict_SetItem(item, "e_tag", _optional(text, entry.etag_off, entry.etag_len))
+        PyDict_SetItem(item, "version", _optional(text, entry.version_off, entry.version_len))
+        return item
+
+    cdef object _datetime(self, int64_t us):
+        with cython.critical_section(self):
+            if us != self._c_moment:
+                self._moment = _datetime_of(us)
+                self._c_moment = us
+            return self._moment
+
+
+cdef class Reader:
+    """An iterator over the pages of a listing, as quick as C allows: the base of the streams that users see.
+
+    What is at hand is ``_page`` (`Rows`, or a list of `ListItem`) from ``_position`` on; the class below fetches more.
+    """
+
+    cdef object _c_page
+    cdef Rows _c_rows  # the same, where it is rows
+    cdef Py_ssize_t _c_position
+    cdef Py_ssize_t _c_stop
+
+    def __cinit__(self, *args, **kwargs):
+        self._c_page = []
+        self._c_rows = None
+        self._c_position = self._c_stop = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._c_position >= self._c_stop:
+            if not self._fetch_one():
+                raise StopIteration
+        return self._take_one()
+
+    def _fetch_one(self):
+        """Have an object at hand. False: there is none left."""
+        raise NotImplementedError
+
+    def _set_page(self, page):
+        """Now ``page`` is at hand, from its first object on."""
+        self._c_page = page
+        self._c_rows = page if type(page) is Rows else None
+        self._c_position = 0
+        self._c_stop = len(page)
+
+    def _left(self):
+        """Number of objects at hand."""
+        return self._c_stop - self._c_position
+
+    def _take_one(self):
+        """The next object; one must be at hand."""
+        cdef Py_ssize_t i = self._c_position
+        cdef Rows rows = self._c_rows
+        if i >= self._c_stop:
+            raise IndexError("nothing is at hand")
+        self._c_position = i + 1
+        if rows is not None:
+            return rows._item(i)
+        return self._c_page[i]
+
+    def _take(self, Py_ssize_t n):
+        """A list of the next objects at hand, at most ``n``."""
+        cdef Py_ssize_t start = self._c_position
+        cdef Py_ssize_t stop = min(self._c_stop, start + max(0, n))
+        self._c_position = stop
+        return self._c_page[start:stop]
 
 
 cdef object _datetime_of(int64_t us):
     """UTC datetime of microseconds since 1970 (civil-from-days, proleptic Gregorian)."""
     cdef int64_t days, rest, era, doe, yoe, doy, mp, year, month, day
     if us == INT64_MIN:
-        return _EPOCH_FALLBACK
+        return _EPOCH
     days = us // 86400000000
     rest = us - days * 86400000000
     if rest < 0:
@@ -79,15 +240,10 @@ cdef object _datetime_of(int64_t us):
 cdef object _key_of(const char *text, Py_ssize_t size, Py_ssize_t strip):
     """The key after `strip` bytes; a RawKey where the plain string would be normalised to another key."""
     cdef const char *start = text + strip
-    cdef Py_ssize_t n = size - strip, i
-    cdef bint raw
+    cdef Py_ssize_t n = size - strip
     key = PyUnicode_DecodeUTF8(start, n, "surrogateescape")
     if n == 0:
         return RawKey(key)
-    raw = start[0] == c"/" or start[n - 1] == c"/"
-    if not raw:
-        for i in range(n):
-            if <unsigned char>start[i] < 0x20 or <unsigned char>start[i] == 0x7F:
-                raw = True
-                break
-    return RawKey(key) if raw else key
+    if start[0] == c"/" or start[n - 1] == c"/" or ob_text_has_control(start, <size_t>n):
+        return RawKey(key)
+    return key

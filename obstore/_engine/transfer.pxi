@@ -112,6 +112,11 @@ cdef class Transfer:
         return 0
 
     @property
+    def usable(self):
+        """False in a child process for the transfers of its parent."""
+        return self._c_generation == ob_engine_generation()
+
+    @property
     def status(self):
         """HTTP status of the final response; 0 before its HEAD, or END, was taken."""
         return ob_transfer_status(self._c_xfer) if self._c_headed else 0
@@ -258,7 +263,7 @@ cdef class Transfer:
                 block = next_
 
     def listing(self, str strip not None):
-        """LIST sink after END: the page as a `Listing`.
+        """LIST sink after END: the page as a `Listing`. Once: the page is then the listing's.
 
         Args:
             strip: what to take off the front of every key and prefix; entries that do not start so keep their key.
@@ -266,33 +271,27 @@ cdef class Transfer:
         Raises:
             ValueError: the document is malformed, incomplete or not a listing; the text says which.
         """
-        cdef ob_list_page page
+        cdef Rows rows = Rows()
+        cdef const ob_list_page *page = &rows._c_page
         cdef const ob_list_entry *entry
         cdef Py_ssize_t strip_len, cut
         cdef const char *strip_text = PyUnicode_AsUTF8AndSize(strip, &strip_len)
         cdef size_t i
-        cdef list objects = [], prefixes = []
-        cdef ListItem item
+        cdef list prefixes = []
         if not self.ended or self._c_list == NULL:
             raise RuntimeError("the transfer has no listing")
-        if ob_listxml_finish(self._c_list, &page) != 0:
+        if ob_listxml_finish(self._c_list, &rows._c_page) != 0:
             raise ValueError(ob_listxml_error(self._c_list).decode())
-        for i in range(page.n_entries):
-            entry = &page.entries[i]
-            cut = strip_len if _starts_with(page.text + entry.key_off, entry.key_len, strip_text, strip_len) else 0
-            item = ListItem.__new__(ListItem)
-            PyDict_SetItem(item, "path", _key_of(page.text + entry.key_off, entry.key_len, cut))
-            PyDict_SetItem(item, "last_modified", _datetime_of(entry.modified_us))
-            PyDict_SetItem(item, "size", entry.size if entry.size >= 0 else 0)
-            PyDict_SetItem(item, "e_tag", _optional(page.text, entry.etag_off, entry.etag_len))
-            PyDict_SetItem(item, "version", _optional(page.text, entry.version_off, entry.version_len))
-            objects.append(item)
         for i in range(page.n_prefixes):
             entry = &page.prefixes[i]
             cut = strip_len if _starts_with(page.text + entry.key_off, entry.key_len, strip_text, strip_len) else 0
             prefixes.append(_prefix_of(page.text + entry.key_off, entry.key_len, cut))
+        rows._strip = strip
+        rows._c_strip = strip_text
+        rows._c_strip_len = strip_len
+        rows._c_list, self._c_list = self._c_list, NULL  # END was taken: the loop no longer writes there
         return Listing(
-            objects, prefixes,
+            rows, prefixes,
             _optional(page.text, page.token_off, page.token_len),
             _optional(page.text, page.marker_off, page.marker_len),
             page.truncated != 0,

@@ -18,10 +18,12 @@ from obstore._effects import (
     LIST,
     STREAM,
     AttemptFailed,
+    Begin,
     Call,
     Cancel,
     Fork,
     Op,
+    Outcome,
     Request,
     Response,
     Send,
@@ -59,6 +61,41 @@ _COPY_PART_BYTES = 512 << 20
 _COPY_CONCURRENCY = 8
 
 
+class Ahead:
+    """A request sent before its answer was needed, by `RemoteBackend.begin_list`. Whoever does not finish it cancels it."""
+
+    __slots__ = ("_transfer", "cred", "offset", "request", "sent_at", "url")
+
+    def __init__(
+        self, request: Request, url: str, cred: Any, sent_at: float, offset: str | None, transfer: Any
+    ) -> None:
+        self.request = request
+        self.url = url
+        self.cred = cred
+        self.sent_at = sent_at
+        self.offset = offset
+        self._transfer = transfer
+
+    def outcome(self) -> Outcome:
+        """The effect that waits for the answer."""
+        return Outcome(self._transfer)
+
+    @property
+    def usable(self) -> bool:
+        """False in a child process for what its parent sent."""
+        return bool(self._transfer.usable)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is known already that the answer is here and is a success."""
+        transfer = self._transfer
+        return bool(transfer.ended and transfer.ok and 200 <= transfer.status < 300)
+
+    def cancel(self) -> None:
+        """Give it up. Any thread, any number of times."""
+        self._transfer.cancel()
+
+
 class RemoteBackend:
     """The ``Backend`` of every store that speaks HTTP.
 
@@ -81,6 +118,7 @@ class RemoteBackend:
         self.missing_is_error = dialect.missing_is_error
         self.delete_batch = dialect.delete_batch
         self.delete_concurrency = dialect.delete_concurrency
+        self.splits_lists = dialect.splits_lists
 
     # ---- one request ------------------------------------------------------------------------------------
 
@@ -94,6 +132,7 @@ class RemoteBackend:
         resumable: bool = False,
         accept: Callable[[Any], bool] | None = None,
         recover: Callable[[], Op[Any]] | None = None,
+        ahead: Ahead | None = None,
     ) -> Op[Any]:
         """Send a request until it succeeds or must not be repeated; every attempt is signed afresh.
 
@@ -105,6 +144,7 @@ class RemoteBackend:
             resumable: raise `BodyBroke` where a body broke after its first bytes, instead of starting over.
             accept: takes an answer that is no success, and makes it the result by returning true.
             recover: instead of repeating the request, find out what became of it; its result is the response.
+            ahead: the first attempt, where it was sent before.
 
         Returns:
             The response, status 2xx or accepted.
@@ -117,13 +157,18 @@ class RemoteBackend:
         if request.body and _size(request.body) > _HASH_INLINE_BYTES:
             yield Call(dialect.prepare, request)
         while True:
-            now = time.time()
-            cred = source.current(now)
-            if cred is None:
-                cred = yield from credential(source)
-            url, headers = dialect.sign(request, None if cred is ANONYMOUS else cred, now)
-            attempt = Send(self.client, request.method, url, headers, request.body, sink, into, request.slice_)
-            del headers  # they hold secrets, and tools print the variables of frames that failed
+            attempt: Send | Outcome
+            if ahead is None:
+                now = time.time()
+                cred = source.current(now)
+                if cred is None:
+                    cred = yield from credential(source)
+                url, headers = dialect.sign(request, None if cred is ANONYMOUS else cred, now)
+                attempt = Send(self.client, request.method, url, headers, request.body, sink, into, request.slice_)
+                del headers  # they hold secrets, and tools print the variables of frames that failed
+            else:
+                now, cred, url, attempt = ahead.sent_at, ahead.cred, ahead.url, ahead.outcome()
+                ahead = None
             failure: AttemptFailed | None = None
             try:
                 response = yield attempt
@@ -378,6 +423,26 @@ class RemoteBackend:
     def list_page(self, prefix: str, offset: str | None, *, delimiter: bool, cursor: Any) -> Op[ListPage]:
         """One page of a listing."""
         response = yield from self.request(self.dialect.build_list(prefix, offset, delimiter, cursor), LIST)
+        return self._read_page(response, offset, cursor)
+
+    def begin_list(self, prefix: str, offset: str | None, cursor: Any) -> Op[Ahead | None]:
+        """Ask for a page before it is needed; ``None`` where that cannot be done at once."""
+        request = self.dialect.build_list(prefix, offset, False, cursor)
+        now = time.time()
+        cred = self.source.current(now)
+        if cred is None:
+            return None
+        url, headers = self.dialect.sign(request, None if cred is ANONYMOUS else cred, now)
+        begin = Begin(Send(self.client, request.method, url, headers, request.body, LIST))
+        del headers
+        return Ahead(request, url, cred, now, offset, (yield begin))
+
+    def finish_list(self, ahead: Ahead, cursor: Any) -> Op[ListPage]:
+        """The page that `begin_list` asked for; tried again where the first try failed."""
+        response = yield from self.request(ahead.request, LIST, ahead=ahead)
+        return self._read_page(response, ahead.offset, cursor)
+
+    def _read_page(self, response: Any, offset: str | None, cursor: Any) -> ListPage:
         try:
             page = response.listing(self.dialect.list_strip)
         except ValueError as exc:
@@ -390,7 +455,7 @@ class RemoteBackend:
             ) from None
         found = self.dialect.read_list(page)
         if offset is not None and cursor is None and found.objects and found.objects[0]["path"] == offset:
-            del found.objects[0]  # some services begin with the offset itself
+            found.objects = found.objects[1:]  # some services begin with the offset itself
         if cursor is not None and found.cursor == cursor:
             raise GenericError.of(self.name, "the listing does not advance: the server repeats its continuation token")
         return found

@@ -15,6 +15,7 @@ from typing import Any
 from obstore._effects import (
     AttemptFailed,
     Await,
+    Begin,
     Call,
     Cancel,
     Cancelled,
@@ -23,6 +24,7 @@ from obstore._effects import (
     Fork,
     Join,
     Op,
+    Outcome,
     Read,
     Send,
     Sleep,
@@ -173,6 +175,12 @@ class Runner:
                         task.effect = effect
                         task.waiting = self.wait_for(task, effect)
                         return
+                    elif kind is Begin:
+                        value = self._submit(None, effect.send)
+                    elif kind is Outcome:
+                        if self._await_outcome(task, effect):
+                            return
+                        value = effect.response
                     else:
                         error = TypeError(f"an operation yielded {effect!r}, which is no effect")
                 except BaseException as exc:  # noqa: BLE001 - what fails to be performed fails where it was asked for
@@ -244,11 +252,13 @@ class Runner:
         return queue
 
     def _send(self, task: Task, effect: Send) -> None:
-        client = effect.client.engine_client()
         task.effect = effect
-        task.waiting = submit(
+        task.waiting = self._submit(task, effect)
+
+    def _submit(self, task: Task | None, effect: Send) -> Transfer:
+        return submit(
             self.usable_queue(),
-            client,
+            effect.client.engine_client(),
             task,
             effect.method,
             effect.url,
@@ -258,6 +268,18 @@ class Runner:
             effect.into,
             effect.slice_,
         )
+
+    def _await_outcome(self, task: Task, effect: Outcome) -> bool:
+        """Whether the task has to wait; if not, the transfer has ended well. Raises its failure."""
+        transfer: Transfer = effect.response
+        if not transfer.ended:
+            transfer.attach(self.usable_queue(), task)  # another thread or loop may have begun it
+            task.effect = effect
+            task.waiting = transfer
+            return True
+        if not transfer.ok and transfer.status < 300:
+            raise failure_of(transfer)
+        return False
 
     def _await_body(self, task: Task, effect: Read | Collect) -> bool:
         """Whether the task has to wait; if not, ``task.result`` is what it asked for."""
@@ -309,7 +331,7 @@ class Runner:
         value: Any = None
         failure: BaseException | None = None
         try:
-            if type(effect) is Send:
+            if type(effect) is Send or type(effect) is Outcome:
                 # A stream that broke after its head was delivered has a response; its body's failure shows when it is read.
                 if not transfer.events & HEAD:
                     if not ended:

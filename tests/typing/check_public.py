@@ -63,7 +63,7 @@ def listing(store: ObjectStore) -> None:
     for batch in obs.list(store, chunk_size=10):
         assert_type(batch, list[ObjectMeta])
     level = obs.list_with_delimiter(store, prefix="a")
-    assert_type(level, ListResult)
+    assert_type(level, ListResult[list[ObjectMeta]])
     assert_type(level["common_prefixes"], list[str])
 
 

@@ -42,6 +42,7 @@ EXCEPTIONS = [
     "UnknownConfigurationKeyError",
 ]
 RESULTS = [
+    "ArrowListStream",
     "AsyncReadableFile",
     "AsyncWritableFile",
     "ReadableFile",
@@ -73,8 +74,17 @@ TYPES = [
     "UpdateVersion",
 ]
 STORES = ["GCSStore", "LocalStore", "MemoryStore", "S3Store"]
-MORE = ["ObjectStore", "__version__", "debug_info", "exceptions", "from_url", "get_limits", "parse_scheme"]
-MORE += ["set_limits", "stats", "store"]
+MORE = [
+    "ObjectStore",
+    "__version__",
+    "debug_info",
+    "exceptions",
+    "from_url",
+    "get_limits",
+    "get_options",
+    "parse_scheme",
+]
+MORE += ["set_limits", "set_options", "stats", "store"]
 IN_STORE = [
     "BackoffConfig",
     "BaseError",
@@ -164,7 +174,7 @@ EXPECTED = {
     "get_range": "store path *start end length offset into",
     "get_ranges": "store path *starts ends lengths coalesce into",
     "head": "store path",
-    "list": "store prefix *offset chunk_size return_arrow match",
+    "list": "store prefix *offset chunk_size return_arrow match concurrency",
     "list_with_delimiter": "store prefix *return_arrow match",
     "delete": "store paths *missing_ok",
     "copy": "store from_ to *overwrite",

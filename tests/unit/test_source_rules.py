@@ -38,6 +38,8 @@ MAY_IMPORT = {
     "_run": LEAVES | {"_engine", "_run"},
     "_streams": LEAVES | {"_engine", "_files", "_ops", "_run", "_streams"},
     "_files": LEAVES | {"_engine", "_files", "_ops", "_run", "_streams"},
+    "_listings": LEAVES | {"_arrow", "_engine", "_listings", "_ops", "_run", "_streams"},
+    "_arrow": LEAVES | {"_engine"},
 }
 """What is not named is the public face: it may use every room, and no room may use it."""
 
@@ -176,6 +178,7 @@ WITHOUT_TWIN = {
     "debug_info": "no request",
     "from_url": "no request",
     "get_limits": "no request",
+    "get_options": "no request",
     "list": "its result is iterated either way",
     "parse_scheme": "no request",
     "set_limits": "no request",
@@ -226,7 +229,7 @@ def scopes_with_twins() -> list[tuple[str, dict[str, Function]]]:
     """Modules and classes of the public face, and of the results it gives, that define an ``_async`` function."""
     scopes = []
     for path in PYTHON_FILES:
-        if room_of(path) in MAY_IMPORT.keys() - {"_streams", "_files"}:
+        if room_of(path) in MAY_IMPORT.keys() - {"_streams", "_files", "_listings"}:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in [tree, *(each for each in ast.walk(tree) if isinstance(each, ast.ClassDef))]:

@@ -13,7 +13,8 @@ import pytest
 import obstore as obs
 from obstore._effects import Op, Sleep
 from obstore._engine import ListItem
-from obstore._streams import BytesStream, GetResult, ListStream, Ready
+from obstore._listings import ChunkedListStream, ListStream
+from obstore._streams import BytesStream, GetResult, Ready
 
 
 class Opened:
@@ -211,6 +212,10 @@ class Cursor:
         return [{"path": str(number)} for number in range(first, self.count)]
 
 
+def stream_of(pages: Any, size: int | None) -> Any:
+    return ListStream(pages) if size is None else ChunkedListStream(pages, size)
+
+
 def numbers(items: Any) -> list[int]:
     return [int(item["path"]) for item in items]
 
@@ -226,7 +231,7 @@ COLLECTS = {"sync": lambda stream: stream.collect(), "async": lambda stream: asy
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("pages", [(), (0,), (3,), (2, 0, 5), (1, 1, 1)])
 def test_items_come_one_by_one(face: str, pages: Any) -> None:
-    items = FACES[face](ListStream(Cursor(*pages), None))
+    items = FACES[face](stream_of(Cursor(*pages), None))
     assert numbers(items) == list(range(sum(pages)))
     assert all(type(item) is ListItem for item in items)
     assert [inner for item in items for inner in item] == items
@@ -235,7 +240,7 @@ def test_items_come_one_by_one(face: str, pages: Any) -> None:
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("size", [1, 3, 4, 100])
 def test_chunks_have_their_size_whatever_the_pages(face: str, size: int) -> None:
-    chunks = FACES[face](ListStream(Cursor(4, 0, 1, 5), size))
+    chunks = FACES[face](stream_of(Cursor(4, 0, 1, 5), size))
     assert [len(chunk) for chunk in chunks] == [size] * (10 // size) + [10 % size] * bool(10 % size)
     assert numbers(item for chunk in chunks for item in chunk) == list(range(10))
 
@@ -243,7 +248,7 @@ def test_chunks_have_their_size_whatever_the_pages(face: str, size: int) -> None
 @pytest.mark.parametrize("face", COLLECTS)
 @pytest.mark.parametrize("size", [None, 3])
 def test_collect_gives_what_was_not_yielded(face: str, size: int | None) -> None:
-    stream: Any = ListStream(Cursor(4, 2, 4), size)
+    stream: Any = stream_of(Cursor(4, 2, 4), size)
     next(stream)
     assert numbers(COLLECTS[face](stream)) == list(range(size or 1, 10))
     assert COLLECTS[face](stream) == []
@@ -252,7 +257,7 @@ def test_collect_gives_what_was_not_yielded(face: str, size: int | None) -> None
 
 def test_pages_are_fetched_when_they_are_needed() -> None:
     cursor = Cursor(2, 2)
-    stream: Any = ListStream(cursor, None)
+    stream: Any = stream_of(cursor, None)
     assert cursor.fetched == 0
     next(stream), next(stream)
     assert cursor.fetched == 1
@@ -261,7 +266,7 @@ def test_pages_are_fetched_when_they_are_needed() -> None:
 
 
 def test_failed_page_is_fetched_again() -> None:
-    stream: Any = ListStream(Cursor(2, 2, failing=1), None)
+    stream: Any = stream_of(Cursor(2, 2, failing=1), None)
     next(stream), next(stream)
     with pytest.raises(KeyError):
         next(stream)
@@ -269,7 +274,7 @@ def test_failed_page_is_fetched_again() -> None:
 
 
 def test_two_readers_at_a_time_are_refused_and_lose_nothing() -> None:
-    stream: Any = ListStream(Cursor(2, 2), None)
+    stream: Any = stream_of(Cursor(2, 2), None)
 
     async def main() -> list[Any]:
         return await asyncio.gather(anext(stream), anext(stream), return_exceptions=True)
@@ -282,7 +287,7 @@ def test_two_readers_at_a_time_are_refused_and_lose_nothing() -> None:
 
 
 def test_interrupted_reader_does_not_lock_others_out() -> None:
-    stream: Any = ListStream(Cursor(2), None)
+    stream: Any = stream_of(Cursor(2), None)
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
@@ -295,7 +300,7 @@ def test_interrupted_reader_does_not_lock_others_out() -> None:
 def test_dropped_listing_is_freed_at_once() -> None:
     cursor = Cursor(2)
     gone = weakref.ref(cursor)
-    stream: Any = ListStream(cursor, None)
+    stream: Any = stream_of(cursor, None)
     next(stream)
     gc.disable()
     try:
@@ -331,7 +336,7 @@ def test_stream_of_a_real_listing_is_both_iterators() -> None:
 
 def test_listing_shared_by_threads_gives_each_item_to_one_of_them() -> None:
     """Under a lock of theirs: which thread asks makes no difference."""
-    stream: Any = ListStream(Cursor(*[10] * 5), None)
+    stream: Any = stream_of(Cursor(*[10] * 5), None)
     taken: list[int] = []
     lock = threading.Lock()
 
