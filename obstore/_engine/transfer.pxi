@@ -298,7 +298,7 @@ cdef class Transfer:
         )
 
     def list_root(self):
-        """LIST sink after END: name of the document's root element, "" where there was none."""
+        """LIST sink after END, before `listing`: name of the document's root element, "" where there was none."""
         return "" if self._c_list == NULL else ob_listxml_root(self._c_list).decode()
 
     cdef int _check_generation(self) except -1:

@@ -261,6 +261,7 @@ def test_listing(desk, scripted, rate):
     scripted.push(Reply(200, body=PAGE, chunked=rate is not None, rate=rate))
     transfer = desk.fetch(sink=LIST)
     assert transfer.ok, transfer.message
+    assert transfer.list_root() == "ListBucketResult"
     listing = transfer.listing("a/")
     assert type(listing) is Listing
     first, second = listing.objects
@@ -272,14 +273,13 @@ def test_listing(desk, scripted, rate):
     assert listing.prefixes == ["d"]
     assert listing.token == "t&1"
     assert listing.marker is None
-    assert transfer.list_root() == "ListBucketResult"
     assert transfer.body() == b""
 
 
 def test_empty_listing(desk, scripted):
     scripted.push(Reply(200, body=page("<IsTruncated>false</IsTruncated>")))
     listing = desk.fetch(sink=LIST).listing("")
-    assert (listing.objects, listing.prefixes, listing.token) == ([], [], None)
+    assert (list(listing.objects), listing.prefixes, listing.token) == ([], [], None)
 
 
 @pytest.mark.parametrize(
