@@ -60,7 +60,9 @@ S3Regions: TypeAlias = Literal[
     "us-west-1",
     "us-west-2",
 ]
-S3ChecksumAlgorithm: TypeAlias = Literal["SHA256", "sha256", "CRC64NVME", "crc64nvme"]
+S3ChecksumAlgorithm: TypeAlias = Literal[
+    "SHA256", "sha256", "CRC64NVME", "crc64nvme", "CRC32C", "crc32c", "CRC32", "crc32"
+]
 S3EncryptionAlgorithm: TypeAlias = Literal["AES256", "aws:kms", "aws:kms:dsse", "sse-c"]
 
 
@@ -73,7 +75,7 @@ class S3Config(TypedDict, total=False):
         access_key_id: static key; comes with ``secret_access_key``.
         aws_endpoint_url_s3: endpoint that wins over ``endpoint``.
         bucket: its name.
-        checksum_algorithm: checksum sent with objects and parts; none by default.
+        checksum_algorithm: checksum sent with objects and parts: SHA256, CRC64NVME, CRC32C or CRC32; none by default.
         conditional_put: ``etag`` (default), or ``disabled`` where the service has no conditional writes.
         container_authorization_token_file: file of the token for ``container_credentials_full_uri``.
         container_credentials_full_uri: where EKS pods get credentials.
@@ -90,6 +92,8 @@ class S3Config(TypedDict, total=False):
         profile: of the AWS configuration files, for credentials, region and endpoint; also ``AWS_PROFILE``.
         region: of the bucket.
         request_payer: pay for requests to others' buckets: ``requester`` or a boolean; False by default.
+        response_checksum_validation: ``when_supported`` (default) compares whole objects with the checksum that the service
+            has of them; ``when_required`` does not.
         role_arn: role to assume with ``web_identity_token_file``.
         role_session_name: ``WebIdentitySession`` by default.
         s3_express: the bucket is a directory bucket; False by default.
@@ -125,6 +129,7 @@ class S3Config(TypedDict, total=False):
     profile: str
     region: S3Regions | str
     request_payer: bool | Literal["requester", "REQUESTER"]
+    response_checksum_validation: Literal["when_supported", "when_required"] | str
     role_arn: str
     role_session_name: str
     s3_express: bool
@@ -159,6 +164,7 @@ class S3Settings:
         region_given: whether the program itself does: then the bucket is not looked for elsewhere.
         endpoint: as given; None for Amazon's.
         checksum_algorithm: as S3 spells it.
+        verify_downloads: whether to ask for the checksums of whole objects, and to compare.
         copy_if_not_exists: as given and known to parse, see `copy_rule`.
         express_zone: zone of a directory bucket, or None.
         access_key_id: of static credentials; None where there are none.
@@ -173,7 +179,8 @@ class S3Settings:
     endpoint: str | None = None
     virtual_hosted_style: bool = False
     unsigned_payload: bool = False
-    checksum_algorithm: Literal["SHA256", "CRC64NVME"] | None = None
+    checksum_algorithm: Literal["SHA256", "CRC64NVME", "CRC32C", "CRC32"] | None = None
+    verify_downloads: bool = True
     skip_signature: bool = False
     copy_if_not_exists: str | None = None
     conditional_put: Literal["etag", "disabled"] = "etag"
@@ -249,6 +256,7 @@ class S3Settings:
             virtual_hosted_style=merged.flag("virtual_hosted_style_request"),
             unsigned_payload=merged.flag("unsigned_payload"),
             checksum_algorithm=_checksum(merged.text("checksum_algorithm")),
+            verify_downloads=_verify(merged.text("response_checksum_validation")),
             skip_signature=merged.flag("skip_signature"),
             copy_if_not_exists=_copy_text(merged.text("copy_if_not_exists")),
             conditional_put=_conditional_put(merged.text("conditional_put")),
@@ -329,7 +337,7 @@ def _endpoint(merged: MergedSettings) -> str | None:
     return None
 
 
-def _checksum(text: str | None) -> Literal["SHA256", "CRC64NVME"] | None:
+def _checksum(text: str | None) -> Literal["SHA256", "CRC64NVME", "CRC32C", "CRC32"] | None:
     match text and text.lower():
         case None:
             return None
@@ -337,8 +345,19 @@ def _checksum(text: str | None) -> Literal["SHA256", "CRC64NVME"] | None:
             return "SHA256"
         case "crc64nvme":
             return "CRC64NVME"
+        case "crc32c":
+            return "CRC32C"
+        case "crc32":
+            return "CRC32"
         case _:
             raise GenericError.of("Config", f'"{text}" is not a valid checksum algorithm')
+
+
+def _verify(text: str | None) -> bool:
+    """The setting of the AWS SDKs: compare where the service has a checksum, or only where it must be."""
+    if text is not None and text.lower() not in ("when_supported", "when_required"):
+        raise GenericError.of("Config", f'"{text}" is not when_supported or when_required')
+    return text is None or text.lower() == "when_supported"
 
 
 def _conditional_put(text: str | None) -> Literal["etag", "disabled"]:

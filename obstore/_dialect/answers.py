@@ -10,6 +10,7 @@ from obstore import exceptions
 from obstore._dialect import xml
 from obstore._dialect.attributes import STANDARD
 from obstore._dialect.base import EPOCH, parse_content_range, parse_http_date, parse_length, resolve_range
+from obstore._dialect.checksums import Checksum
 from obstore._effects import Request, Response
 from obstore._types import Buffer, GetSpec, ObjectMeta, PutResult, PutSpec, Range
 
@@ -54,6 +55,10 @@ class ObjectReaders:
             host_id=None if self.host_id_header is None else response.header(self.host_id_header),
             key=None if key is None else self.list_strip + key,
         )
+
+    def read_checksum(self, response: Response) -> Checksum | None:  # noqa: ARG002 - for services that have none
+        """What the whole body must come to; ``None`` where the service does not say."""
+        return None
 
     def read_get(
         self, response: Response, key: str, spec: GetSpec, sliced: bool = False

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, Protocol, TypeAlias
 
+from obstore._dialect.checksums import Checksum
 from obstore._effects import AttemptFailed, Op, Request, Response
 from obstore._types import (
     Buffer,
@@ -31,9 +32,10 @@ from obstore.exceptions import Attempt
 #   throttled  as retry, and slow down: the service asked for it
 #   expired    fetch a fresh credential once, then again
 #   clock      correct the clock (`Dialect.note_clock`), then again
+#   adapt      do without something that the service does not know (`Dialect.adapt`), then again
 #   redirect   move to where the container lives (`Dialect.follow`), then again
 #   fatal      it is the answer: raise `Dialect.error`
-Verdict: TypeAlias = Literal["retry", "throttled", "expired", "clock", "redirect", "fatal"]
+Verdict: TypeAlias = Literal["retry", "throttled", "expired", "clock", "adapt", "redirect", "fatal"]
 
 # How `copy(overwrite=False)` can be done: not at all, by a header of the copy request, or by a multipart copy
 # whose finish is conditional.
@@ -170,6 +172,9 @@ class Dialect(Protocol):
     def whole_size(self, response: Response) -> int | None:
         """The object's size, where the answer to a plain `build_get` is as it should be; ``None``: `read_get` is to judge."""
 
+    def read_checksum(self, response: Response) -> Checksum | None:
+        """What the whole body of an answer to `build_get` must come to; ``None`` where the service does not say."""
+
     def read_head(self, response: Response, key: str) -> ObjectMeta: ...
     def read_attributes(self, response: Response) -> dict[str, str]: ...
     def check_range(self, response: Response, start: int, end: int, sliced: bool = False) -> tuple[int, int]: ...
@@ -188,6 +193,9 @@ class Dialect(Protocol):
     def ok_body_is_error(self, request: Request, body: Buffer) -> bool: ...
     def note_clock(self, response: Response, now: float) -> bool:
         """Set ``clock_offset`` from the server's Date and the local clock. False where that changes nothing."""
+
+    def adapt(self, request: Request) -> bool:
+        """Take out of ``request``, and of all to come, what the service does not know. False where there is nothing."""
 
     def follow(self, request: Request, response: Response, body: Buffer) -> bool:
         """Move to where the container lives. False where the answer does not say, or names where ``request`` went."""

@@ -52,6 +52,10 @@ class Failures:
         """The exception's class; ``status`` is the code's own where the answer was a 200."""
         raise NotImplementedError
 
+    def adapt(self, request: Request) -> bool:  # noqa: ARG002 - for services whose kind knows all that is sent
+        """Take out of ``request``, and of all to come, what the service does not know."""
+        return False
+
     # ---- what is the same for all
 
     def note_clock(self, response: Response, now: float) -> bool:

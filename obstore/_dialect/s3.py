@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from obstore import exceptions
@@ -11,8 +11,9 @@ from obstore._auth.sigv4 import UNSIGNED, Signer, content_md5, encode_query, pay
 from obstore._dialect import errors, xml
 from obstore._dialect.attributes import STANDARD, encode_tags
 from obstore._dialect.base import CopyCreate, format_http_date, format_range
+from obstore._dialect.checksums import Checksum, Crcs
 from obstore._dialect.s3_fail import S3Failures
-from obstore._dialect.s3_read import METADATA, S3Readers
+from obstore._dialect.s3_read import CHECKSUM_MODE, METADATA, S3Readers
 from obstore._dialect.s3_request import Header, PartTag, S3Request, own
 from obstore._dialect.s3_settings import COPY_SSE, SSE, encryption, place
 from obstore._dialect.s3_sign import S3Presigner
@@ -41,7 +42,8 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
         default_headers: sent, and signed, with every request; names in lower case. A request's own headers win.
         default_content_type: content type of objects put without one; ``None`` sends none.
         prefix: of all keys, without slashes at its ends; ``None`` or empty for none.
-        crc64nvme: ``crc64nvme(buffer, value) -> int``, continuing ``value``; needed for that checksum algorithm only.
+        crcs: the CRCs that the standard library does not have; without them, bodies are compared with no checksum of
+            that kind.
 
     Raises:
         GenericError: the endpoint is no URL that requests can go to, or a default header is ``host``.
@@ -62,12 +64,12 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
         default_headers: Iterable[Header] = (),
         default_content_type: str | None = None,
         prefix: str | None = None,
-        crc64nvme: Callable[[Buffer, int], int] | None = None,
+        crcs: Crcs | None = None,
     ) -> None:
-        if settings.checksum_algorithm == "CRC64NVME" and crc64nvme is None:
-            raise TypeError("checksum_algorithm CRC64NVME needs crc64nvme=")
+        self._crcs: Crcs = crcs or {}
+        if settings.checksum_algorithm not in (None, "SHA256", "CRC32", *self._crcs):
+            raise TypeError(f"checksum_algorithm {settings.checksum_algorithm} needs a function in crcs=")
         self._settings = settings
-        self._crc64nvme = crc64nvme
         self._signer = Signer("s3")
         self.clock_offset = 0.0
         self.delete_batch = 1 if settings.disable_bulk_delete else 1000
@@ -101,6 +103,8 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
         self._write_sse, self._part_sse = encryption(settings)
         self._copy_sse = tuple((name.replace(SSE, COPY_SSE), value) for name, value in self._part_sse)
         self._read_headers = self._headers(self._part_sse)
+        self._whole_headers = self._headers((*self._part_sse, CHECKSUM_MODE))
+        self._asks_checksums = settings.verify_downloads
         self._bodyless_hash = UNSIGNED if settings.unsigned_payload else _EMPTY_HASH
 
     # ---- addressing ---------------------------------------------------------------------------------------------
@@ -148,12 +152,17 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
             extra.append(("if-modified-since", format_http_date(spec.if_modified_since)))
         if spec.if_unmodified_since is not None:
             extra.append(("if-unmodified-since", format_http_date(spec.if_unmodified_since)))
+        whole = self._asks_checksums and spec.range is None and not spec.head
+        if extra:
+            headers = self._headers((*self._part_sse, *extra, *((CHECKSUM_MODE,) if whole else ())))
+        else:
+            headers = self._whole_headers if whole else self._read_headers
         return S3Request(
             "HEAD" if spec.head else "GET",
             self._object_path + quote_key(key),
             "head" if spec.head else "get",
             () if spec.version is None else (("versionId", spec.version),),
-            self._headers((*self._part_sse, *extra)) if extra else self._read_headers,
+            headers,
             key=self.list_strip + key,
             payload_hash=self._bodyless_hash,
             slice_=None if spec.head or spec.range is None else _slice_of(spec.range),
@@ -177,7 +186,7 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
 
         A weak ETag never satisfies If-Match, so there the original conditions stay, and `check_resume` compares.
         """
-        headers = [header for header in request.headers if header[0] != "range"]
+        headers = [header for header in request.headers if header[0] not in ("range", CHECKSUM_MODE[0])]
         headers.append(("range", f"bytes={start}-" if end is None else f"bytes={start}-{end - 1}"))
         if e_tag is not None and not e_tag.startswith("W/"):
             headers = [header for header in headers if not header[0].startswith("if-")]
@@ -247,8 +256,11 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
     def build_start(self, key: str, spec: PutSpec) -> S3Request:
         """Start of a multipart upload. A condition in ``spec`` is for `build_finish`."""
         extra = [*self._describe(spec), *self._write_sse]
-        if self._settings.checksum_algorithm is not None:
-            extra.append(("x-amz-checksum-algorithm", self._settings.checksum_algorithm))
+        algorithm = self._settings.checksum_algorithm
+        if algorithm is not None:
+            extra.append(("x-amz-checksum-algorithm", algorithm))
+            if algorithm in ("CRC32", "CRC32C"):  # of all parts together, so that downloads can be compared with it
+                extra.append(("x-amz-checksum-type", "FULL_OBJECT"))
         return S3Request(
             "POST",
             self._path(key),
@@ -436,16 +448,14 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
         """The payload hash, after adding what headers need the body."""
         body = request.body or ()
         digest = request.payload_hash
-        if request.checksum == "SHA256":
+        algorithm = request.checksum
+        if algorithm == "SHA256":
             sha256 = payload_hash(body)
             digest = digest or sha256
             request.headers = (*request.headers, ("x-amz-checksum-sha256", _base64_of_hex(sha256)))
-        elif request.checksum == "CRC64NVME" and self._crc64nvme is not None:
-            crc = 0
-            for buffer in body:
-                crc = self._crc64nvme(buffer, crc)
-            checksum = base64.b64encode(crc.to_bytes(8, "big")).decode("ascii")
-            request.headers = (*request.headers, ("x-amz-checksum-crc64nvme", checksum))
+        elif algorithm is not None:
+            checksum = Checksum.of(algorithm, self._crcs, body)
+            request.headers = (*request.headers, (f"x-amz-checksum-{algorithm.lower()}", checksum))
         request.checksum = None
         request.payload_hash = digest = digest or payload_hash(body)
         return digest
@@ -488,6 +498,14 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
             site.region,
             now,
         )
+
+    def adapt(self, request: Request) -> bool:
+        """Ask for checksums no more, see `Dialect.adapt`."""
+        if CHECKSUM_MODE not in request.headers:
+            return False
+        self._asks_checksums = False
+        request.headers = [header for header in request.headers if header != CHECKSUM_MODE]
+        return True
 
     def follow(self, request: Request, response: Response, body: Buffer) -> bool:
         """Sign for, and without a custom endpoint go to, the region that the answer names.

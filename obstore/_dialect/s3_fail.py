@@ -10,6 +10,7 @@ from obstore._dialect import errors, xml
 from obstore._dialect.base import Verdict
 from obstore._dialect.failures import CLASS_OF_STATUS, Failures, date_of
 from obstore._dialect.request import ObjectRequest
+from obstore._dialect.s3_read import CHECKSUM_MODE
 from obstore._dialect.s3_request import S3Request, Site, own
 from obstore._effects import Request, Response
 from obstore._types import Buffer
@@ -51,6 +52,9 @@ class S3Failures(Failures):
                 return "retry"
         if self._region_elsewhere(request, error) is not None:
             return "redirect"
+        unknown = code == "NotImplemented" or (status == 501 and code is None)
+        if unknown and CHECKSUM_MODE in request.headers:
+            return "adapt"
         if status in (429, 503, 509):
             return "throttled"
         if status == 408 or (status >= 500 and status not in (501, 505)):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from obstore import exceptions
 from obstore._dialect import errors, xml
 from obstore._dialect.answers import ObjectReaders
+from obstore._dialect.checksums import ALGORITHMS, Checksum, Crcs
 from obstore._dialect.s3_request import PartTag
 from obstore._effects import Response
 from obstore._types import Buffer, ListPage, PutResult
@@ -15,9 +16,11 @@ from obstore._types import Buffer, ListPage, PutResult
 if TYPE_CHECKING:
     from obstore._config.s3 import S3Settings
 
-__all__ = ["METADATA", "S3Readers"]
+__all__ = ["CHECKSUM_MODE", "METADATA", "S3Readers"]
 
 METADATA = "x-amz-meta-"
+# Makes the service send the checksum that it has of an object.
+CHECKSUM_MODE = ("x-amz-checksum-mode", "ENABLED")
 
 
 class S3Readers(ObjectReaders):
@@ -28,6 +31,17 @@ class S3Readers(ObjectReaders):
     version_header = "x-amz-version-id"
     metadata_prefix = METADATA
     _settings: S3Settings
+    _crcs: Crcs
+
+    def read_checksum(self, response: Response) -> Checksum | None:
+        """The checksum of the whole object, where the answer has one: a checksum of checksums of parts is none."""
+        if response.header("x-amz-checksum-type") != "FULL_OBJECT":
+            return None
+        for algorithm in ALGORITHMS:
+            value = response.header(f"x-amz-checksum-{algorithm.lower()}")
+            if value is not None and (algorithm in self._crcs or algorithm in ("SHA256", "CRC32")):
+                return Checksum(algorithm, self._crcs, value)
+        return None
 
     def read_start(self, body: Buffer) -> str:
         """The upload id. Raises GenericError where there is none."""

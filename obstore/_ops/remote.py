@@ -204,6 +204,9 @@ class RemoteBackend:
                 adjusted = True
                 if dialect.note_clock(response, now):
                     pause = 0.0
+            elif verdict == "adapt":
+                if dialect.adapt(request):
+                    pause = 0.0
             elif verdict == "redirect" and not followed:
                 followed = True
                 if dialect.follow(request, response, body):
@@ -274,7 +277,8 @@ class RemoteBackend:
         # What is known of an object is read from the headers once somebody asks: most reads want the bytes only.
         size = self.dialect.whole_size(response) if spec is PLAIN_GET else None
         if size is not None:
-            return RemoteObject(self, request, response, retry, key, (0, size), None)
+            check = self.dialect.read_checksum(response)
+            return RemoteObject(self, request, response, retry, key, (0, size), None, check=check)
         try:
             meta, span, attributes = self.dialect.read_get(response, key, spec, sliced=response.sliced)
         except BaseException:
@@ -282,7 +286,8 @@ class RemoteBackend:
             raise
         if spec.head:
             span = (0, meta["size"])
-        return RemoteObject(self, request, response, retry, key, span, (meta, attributes), empty=spec.head)
+        check = None if spec.head or spec.range is not None else self.dialect.read_checksum(response)
+        return RemoteObject(self, request, response, retry, key, span, (meta, attributes), empty=spec.head, check=check)
 
     def get_range(self, key: str, start: int, end: int, into: Any, pin: Pin | None = None) -> Op[Any]:
         """Bytes ``start`` to ``end``, clipped; as ``Bytes``, or their number where they went ``into`` a buffer."""

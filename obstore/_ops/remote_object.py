@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from obstore._effects import STREAM, AttemptFailed, Collect, Op, Read, Request
+from obstore._effects import STREAM, AttemptFailed, Call, Collect, Op, Read, Request
 from obstore._ops.retry import Retry
 from obstore._types import PLAIN_GET, ObjectMeta
 from obstore.exceptions import IntegrityError
 
 if TYPE_CHECKING:
+    from obstore._dialect.checksums import Checksum
     from obstore._ops.remote import RemoteBackend
+
+# Larger pieces are compared off the event loop.
+_CHECK_INLINE_BYTES = 1 << 20
 
 
 class BodyBroke(Exception):  # noqa: N818 - a signal between a request and the code that resumes its body
@@ -32,6 +36,7 @@ class RemoteObject:
 
     __slots__ = (
         "_backend",
+        "_check",
         "_closed",
         "_key",
         "_position",
@@ -53,14 +58,19 @@ class RemoteObject:
         said: tuple[ObjectMeta, dict[str, str]] | None,
         *,
         empty: bool = False,
+        check: Checksum | None = None,
     ) -> None:
-        """``said``: meta and attributes, or ``None`` where they are still to be read from the response."""
+        """``said``: meta and attributes, or ``None`` where they are still to be read from the response.
+
+        ``check``: what the whole body must come to, or ``None`` where that is not known.
+        """
         self._backend = backend
         self._request = request
         self._response = response
         self._retry = retry
         self._key = key
         self._said = said
+        self._check = check
         self.range = span
         # Where the next byte of the body stands in the object; at the end of the range there is none to come.
         self._position = span[1] if empty else span[0]
@@ -96,7 +106,11 @@ class RemoteObject:
         if start >= end or not response.ended or not response.ok or response.buffered != end - start:
             return None
         self._position = end
-        return response.take_body()
+        body = response.take_body()
+        if self._check is not None:
+            self._check.update(body)
+            self._check.verify(self._backend.name, self._key)
+        return body
 
     def collect(self) -> Op[Any]:
         """All of the body that was not read yet."""
@@ -116,7 +130,21 @@ class RemoteObject:
             return (yield from self._collect_rest(start, end, broke))
         if len(body) != end - start:
             raise short_body(self._backend.name, self._key, len(body), end - start)
+        if self._check is not None:
+            yield from self._compare(body)
         return body
+
+    def _compare(self, piece: Any) -> Op[None]:
+        """Hold the next piece of the body against the checksum; the last one decides."""
+        check = self._check
+        if check is None:
+            return
+        if len(piece) > _CHECK_INLINE_BYTES:
+            yield Call(check.update, piece)
+        else:
+            check.update(piece)
+        if self._position >= self.range[1]:
+            check.verify(self._backend.name, self._key)
 
     def _collect_rest(self, start: int, end: int, broke: BodyBroke) -> Op[Any]:
         body = b"".join(
@@ -124,6 +152,8 @@ class RemoteObject:
         )
         if len(body) != end - start:
             raise short_body(self._backend.name, self._key, len(body), end - start)
+        if self._check is not None:
+            yield from self._compare(body)
         return body
 
     def read(self, size: int) -> Op[bytes]:
@@ -144,6 +174,8 @@ class RemoteObject:
             if not more:
                 raise short_body(self._backend.name, self._key, self._position - self.range[0], end - self.range[0])
             self._position += len(more)
+            if self._check is not None:
+                yield from self._compare(more)
             chunk = chunk + more if chunk else more
             if len(chunk) >= size:
                 break

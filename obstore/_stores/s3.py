@@ -15,7 +15,7 @@ from obstore._config.s3 import S3Config, S3Settings
 from obstore._dialect.base import Dialect
 from obstore._dialect.s3 import S3Dialect
 from obstore._engine import lifecycle
-from obstore._engine._core import crc64nvme
+from obstore._engine._core import crc32c, crc64nvme
 from obstore._stores.remote import CloudStore
 from obstore.exceptions import NotSupportedError
 
@@ -117,7 +117,7 @@ class S3Store(CloudStore):
             default_headers=client.default_headers,
             default_content_type=client.default_content_type,
             prefix=prefix,
-            crc64nvme=crc64nvme,
+            crcs={"CRC32C": crc32c, "CRC64NVME": crc64nvme},
         )
         return settings.bucket, dialect, source
 

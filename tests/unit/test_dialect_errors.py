@@ -168,7 +168,7 @@ def test_failure_of_a_list_is_told_apart():
     [
         (answers.get, 408, None, "retry"),
         (answers.get, 500, None, "retry"),
-        (answers.get, 501, None, "fatal"),
+        (answers.get, 501, None, "adapt"),
         (answers.get, 505, None, "fatal"),
         (answers.get, 509, None, "throttled"),
         (answers.get, 503, None, "throttled"),

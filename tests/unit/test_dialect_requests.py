@@ -109,7 +109,7 @@ def test_crc_chains_buffers_in_order():
 
 def test_crc_without_an_implementation_is_refused():
 
-    with pytest.raises(TypeError, match="crc64nvme"):
+    with pytest.raises(TypeError, match="CRC64NVME needs a function in crcs="):
         S3Dialect(S3Settings(bucket="bk", checksum_algorithm="CRC64NVME"))
 
 

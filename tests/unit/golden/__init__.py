@@ -50,7 +50,7 @@ def toy_crc(data: Buffer, value: int = 0) -> int:
 
 def dialect(**changes: Any) -> S3Dialect:
     own = {name: changes.pop(name) for name in ("default_headers", "default_content_type", "prefix") if name in changes}
-    return S3Dialect(S3Settings(**{"bucket": "bk", **changes}), crc64nvme=toy_crc, **own)
+    return S3Dialect(S3Settings(**{"bucket": "bk", **changes}), crcs={"CRC64NVME": toy_crc}, **own)
 
 
 def sections(name: str) -> Iterator[tuple[str, str]]:
