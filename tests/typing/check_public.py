@@ -11,7 +11,7 @@ from typing import assert_type
 
 import obstore as obs
 from obstore import Bytes, BytesStream, GetResult, ListResult, ListStream, ObjectMeta, PutResult
-from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
+from obstore.store import GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
 
 
 def stores(root: Path) -> list[ObjectStore]:
@@ -19,6 +19,8 @@ def stores(root: Path) -> list[ObjectStore]:
     return [
         S3Store("bucket", region="us-east-1", client_options={"allow_http": True, "timeout": timedelta(seconds=5)}),
         S3Store(bucket="bucket", retry_config={"max_retries": 2}),
+        GCSStore("bucket", service_account="key.json", client_options={"timeout": "10s"}),
+        GCSStore.from_url("gs://bucket/prefix", config={"skip_signature": True}, user_project="project"),
         LocalStore(root, mkdir=True),
         LocalStore("/somewhere"),
         MemoryStore(),
