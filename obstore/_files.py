@@ -21,8 +21,7 @@ from obstore._ops.file_read import FileReader, JobLostError
 from obstore._ops.file_write import FileWriter
 from obstore._ops.get import head
 from obstore._ops.remote import RemoteBackend
-from obstore._run import run, start
-from obstore._streams import Ready
+from obstore._run import Ready, in_trio, run, start
 from obstore._types import Backend, Buffer, ObjectMeta, PutResult
 from obstore.exceptions import BaseError
 
@@ -113,7 +112,7 @@ class _AsyncFace:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def launch(self, op: Op[Any]) -> Any:
-        if not self._is_remote:
+        if not self._is_remote or in_trio():  # there, one request after the other
             return None
         import asyncio
 
@@ -136,7 +135,7 @@ class _AsyncFace:
 
 
 def _unattended(op: Op[Any]) -> Any:
-    job = start(op)
+    job: Any = start(op)
     job.add_done_callback(_look_at_error)
     return job
 

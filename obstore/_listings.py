@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from obstore import _arrow
 from obstore._effects import Op
 from obstore._engine import Columns, ListItem, Reader, Rows, Schema, column_stream
-from obstore._run import run, start
-from obstore._streams import Ready
+from obstore._run import Ready, run, start
 from obstore._types import ObjectMeta
 
 if TYPE_CHECKING:

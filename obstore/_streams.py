@@ -6,8 +6,7 @@ Each object serves both faces; which one is decided by the method that is called
 from __future__ import annotations
 
 import builtins
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from obstore._effects import Op
 from obstore._engine import Bytes
@@ -21,24 +20,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_CHUNK_BYTES = 10 * 1024 * 1024
-
-
-class Ready(Generic[T]):
-    """An awaitable that has its result: costs no future and no turn of the event loop."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: T) -> None:
-        self._value = value
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self  # type: ignore[return-value]
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Any:
-        raise StopIteration(self._value)
 
 
 def wrapped(op: Op[Any]) -> Op[Any]:

@@ -19,7 +19,7 @@ import uvloop
 
 from tests.servers import process
 
-ROOMS = ("adversity", "contract", "engine", "lifecycle", "threads")
+ROOMS = ("adversity", "contract", "engine", "lifecycle", "loops", "threads")
 _LIVE = ("live_transfers", "live_clients", "live_queues", "live_easies")
 _PATIENCE_SECONDS = 5.0
 FAILED = pytest.StashKey[bool]()

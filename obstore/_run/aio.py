@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from obstore._effects import Await, Call, Cancelled, Op
 from obstore._engine import Queue
 from obstore._engine.lifecycle import after_fork_in_child
-from obstore._run.runner import SHIELD_SECONDS, Runner, Task, ground, resume_posted, without_catcher
+from obstore._run.calls import CallOutcome
+from obstore._run.runner import SHIELD_SECONDS, Runner, Task, ground, resume_posted
 
 T = TypeVar("T")
 
@@ -110,7 +111,7 @@ class AsyncRunner(Runner):
 
     def call(self, task: Task, effect: Call) -> Any:
         context = task.context.copy()
-        outcome = _Outcome()
+        outcome = CallOutcome()
         future = self.the_loop().run_in_executor(None, context.run, outcome.of, effect)
 
         def resume(done: asyncio.Future[None]) -> None:
@@ -170,38 +171,6 @@ class AsyncRunner(Runner):
         queue, self.queue = self.queue, None
         if queue is not None:
             queue.close()
-
-
-class _Outcome:
-    """What a call on a thread returned, or raised.
-
-    A future changes some exceptions and never ends with others, and the executor's frames, which the traceback of an
-    exception leads back to, would hold it.
-    """
-
-    __slots__ = ("_error", "_value")
-
-    def __init__(self) -> None:
-        self._value: Any = None
-        self._error: BaseException | None = None
-
-    def of(self, effect: Call) -> None:
-        """On the thread: make the call.
-
-        The effect gives up its arguments: the thread lets go of it only after the operation went on, and by then the caller
-        may have its buffers back.
-        """
-        args, effect.args = effect.args, ()
-        try:
-            self._value = effect.fn(*args)
-        except BaseException as exc:  # noqa: BLE001 - the user's, for the operation
-            self._error = without_catcher(exc)
-
-    def taken(self) -> tuple[Any, BaseException | None]:
-        """On the loop: value and error, which are not kept here any longer."""
-        value, self._value = self._value, None
-        error, self._error = self._error, None
-        return value, error
 
 
 _registry: list[AsyncRunner] = []

@@ -155,8 +155,18 @@ class SyncRunner(Runner):
         if self.ready:
             self.pump()
             return
-        if self.usable_queue().wait(-1.0 if due == math.inf else max(0.0, due - time.monotonic())):
+        if _wait(self.usable_queue(), -1.0 if due == math.inf else max(0.0, due - time.monotonic())):
             self.pump()
+
+
+def _wait(queue: Queue, seconds: float) -> bool:
+    """Sleep until the queue has something, at most ``seconds`` (negative: no limit). Whether it may have."""
+    if "gevent.monkey" in sys.modules:
+        from obstore._run import gevent
+
+        if gevent.patched():
+            return gevent.wait(queue, seconds)
+    return queue.wait(seconds)
 
 
 _local = threading.local()

@@ -14,7 +14,8 @@ import obstore as obs
 from obstore._effects import Op, Sleep
 from obstore._engine import ListItem
 from obstore._listings import ChunkedListStream, ListStream
-from obstore._streams import BytesStream, GetResult, Ready
+from obstore._run import Ready
+from obstore._streams import BytesStream, GetResult
 
 
 class Opened:
