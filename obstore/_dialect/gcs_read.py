@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from obstore import exceptions
 from obstore._dialect.answers import ObjectReaders, past_end
 from obstore._dialect.attributes import STANDARD
 from obstore._dialect.base import EPOCH
+from obstore._dialect.checksums import Checksum
 from obstore._effects import Response
 from obstore._types import Buffer, GetSpec, ListPage, ObjectMeta, PutResult, Range
 
@@ -36,6 +38,7 @@ class GCSReaders(ObjectReaders):
     request_id_header = "x-guploader-uploadid"
     version_header = "x-goog-generation"
     metadata_prefix = "x-goog-meta-"
+    _crc32c: Callable[[Buffer, int], int]
 
     # ---- objects
 
@@ -60,6 +63,20 @@ class GCSReaders(ObjectReaders):
             found = super().read_get(response, key, spec, sliced)
         _check_conditions(found[0], self.list_strip + key, spec)
         return found
+
+    def read_checksum(self, response: Response) -> Checksum | None:
+        """The CRC32C of the object, unless the service unpacked what is stored compressed."""
+        stored = response.header("x-goog-stored-content-encoding")
+        if stored not in (None, "identity") and response.header("content-encoding") != stored:
+            return None
+        text = response.header("x-goog-hash")
+        if text is None:
+            return None
+        crc = _crc32c_of(text)
+        if crc is None:  # Google sends one header for each algorithm
+            every = (_crc32c_of(value) for name, value in response.headers() if name == "x-goog-hash")
+            crc = next((each for each in every if each is not None), None)
+        return None if crc is None else Checksum("CRC32C", {"CRC32C": self._crc32c}, crc)
 
     def _read_range(
         self,
@@ -159,6 +176,15 @@ class GCSReaders(ObjectReaders):
 def format_checksum(crc: int) -> str:
     """A CRC32C as the service writes it: base64 of its bytes, the most significant one first."""
     return base64.b64encode(crc.to_bytes(4, "big")).decode("ascii")
+
+
+def _crc32c_of(text: str) -> str | None:
+    """The CRC32C in a value of ``x-goog-hash``, such as ``crc32c=n03x6A==,md5=...``."""
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        if name == "crc32c":
+            return value
+    return None
 
 
 def bare_e_tag(e_tag: str | None) -> str | None:

@@ -243,6 +243,39 @@ def test_small_objects_take_one_request(scripted: ScriptedServer):
     assert result.meta["e_tag"] == "CJ="
 
 
+GOOD, BAD = "4waSgw==", "AAAAAA=="  # of 123456789 (RFC 3720, appendix B.4, has the polynomial), and of nothing
+
+
+@pytest.mark.parametrize(
+    ("headers", "kept"),
+    [
+        ([("x-goog-hash", f"crc32c={GOOD},md5=xxxx")], True),
+        ([("x-goog-hash", f"crc32c={GOOD}"), ("x-goog-hash", "md5=xxxx")], True),
+        ([("x-goog-hash", f"crc32c={BAD},md5=xxxx")], False),
+        ([("x-goog-hash", f"crc32c={BAD}"), ("x-goog-hash", "md5=xxxx")], False),
+        ([("x-goog-hash", "md5=xxxx")], True),
+        ([("x-goog-hash", f"crc32c={BAD}"), ("x-goog-stored-content-encoding", "gzip")], True),
+        ([("x-goog-hash", f"crc32c={BAD}"), ("x-goog-stored-content-encoding", "identity")], False),
+    ],
+    ids=["right", "right-apart", "wrong", "wrong-apart", "none", "unpacked", "not-unpacked"],
+)
+def test_whole_objects_are_held_against_their_checksum(
+    scripted: ScriptedServer, face: Face, headers: list[tuple[str, str]], kept: bool
+):
+    for _ in range(3):
+        scripted.push(Reply(200, [("etag", "e"), *headers], b"123456789"))
+    ways = [
+        lambda: face.body(face.get(_store(scripted), "k")),
+        lambda: b"".join(face.chunks(face.get(_store(scripted), "k"), 4)),
+    ]
+    for way in ways:
+        if kept:
+            assert way() == b"123456789"
+        else:
+            with pytest.raises(obs.IntegrityError, match="CRC32C"):
+                way()
+
+
 def test_names_of_dots_are_not_resolved(fake: Callable[..., GCSStore]):
     for key in (".", "..", "a/../b", "a//b"):
         obs.put(fake(), key, key.encode())
