@@ -22,6 +22,7 @@ __all__ = [
     "ANONYMOUS",
     "Anonymous",
     "AwsCredential",
+    "AwsSession",
     "AwsSource",
     "ProviderSource",
     "Static",
@@ -66,6 +67,12 @@ class AwsCredential(Unpicklable):
 
     def __repr__(self) -> str:
         return f"AwsCredential({self.access_key_id!r}, expires_at={self.expires_at!r})"
+
+
+class AwsSession(AwsCredential):
+    """Keys of a session with a directory bucket: their token goes into a header of its own."""
+
+    __slots__ = ()
 
 
 AwsSource = Source[AwsCredential]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from obstore._auth.aws import AwsCredential
 from obstore.exceptions import UnauthenticatedError
 
-__all__ = ["parse_moment", "read_keys"]
+__all__ = ["element_text", "parse_moment", "read_keys"]
 
 
 def parse_moment(text: str) -> float:
@@ -56,3 +58,12 @@ def read_keys(
             problem = "holds something else than texts"
     del found, token
     raise UnauthenticatedError(f"what {who} gave {problem}", hint=hint)
+
+
+def element_text(text: str, name: str) -> str | None:
+    """Text of the one element of that name in an XML document, whatever its namespace prefix.
+
+    For the answers of services that give keys, which have no two of that name.
+    """
+    found = re.search(rf"<(?:[\w.-]+:)?{name}(?:\s[^<>]*)?>([^<]*)</", text)
+    return html.unescape(found[1]).strip() if found else None

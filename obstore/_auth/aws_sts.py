@@ -6,8 +6,6 @@ https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentit
 
 from __future__ import annotations
 
-import html
-import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -15,7 +13,7 @@ from urllib.parse import urlencode
 
 from obstore._auth.aws import AwsCredential
 from obstore._auth.aws_http import Answer, Clients, ask, refused
-from obstore._auth.aws_keys import read_keys
+from obstore._auth.aws_keys import element_text, read_keys
 from obstore._auth.sigv4 import Signer, payload_hash
 from obstore._effects import Op
 
@@ -128,20 +126,14 @@ def _skew(answer: Answer, now: float) -> float:
 def _read(answer: Answer, action: str) -> AwsCredential:
     text = answer.body.decode("utf-8", "replace")
     if answer.status >= 300:
-        code = _element(text, "Code")
+        code = element_text(text, "Code")
         # Of the service's own messages only those of known codes, which name users and roles, never what was sent.
-        message = (_element(text, "Message") or "") if code in _HINTS else ""
+        message = (element_text(text, "Message") or "") if code in _HINTS else ""
         raise refused(f"{WHO} ({action})", answer, code=code, message=" ".join(message.split())[:300], hint=_hint(code))
-    found = {name: _element(text, name) for name in _NAMES}
+    found = {name: element_text(text, name) for name in _NAMES}
     hint = "the endpoint may not be a security token service: check AWS_ENDPOINT_URL_STS"
     return read_keys(found, _NAMES, f"{WHO} ({action})", hint=hint)
 
 
 def _hint(code: str | None) -> str | None:
     return _HINTS.get(code or "")
-
-
-def _element(text: str, name: str) -> str | None:
-    """Text of the one element of that name, whatever its namespace prefix: answers of this service have no two."""
-    found = re.search(rf"<(?:[\w.-]+:)?{name}(?:\s[^<>]*)?>([^<]*)</", text)
-    return html.unescape(found[1]).strip() if found else None

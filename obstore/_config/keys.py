@@ -294,11 +294,12 @@ S3_KEYS = _table(
     sse_bucket_key_enabled aws_sse_bucket_key_enabled
     sse_customer_key_base64 aws_sse_customer_key_base64
     profile aws_profile aws_default_profile
+    disable_s3_express_session_auth aws_disable_s3_express_session_auth aws_s3_disable_express_session_auth
     response_checksum_validation aws_response_checksum_validation
     """,
     booleans="virtual_hosted_style_request s3_express imdsv1_fallback unsigned_payload skip_signature disable_tagging "
-    "disable_bulk_delete sse_bucket_key_enabled",
-    ours="profile response_checksum_validation",
+    "disable_bulk_delete sse_bucket_key_enabled disable_s3_express_session_auth",
+    ours="profile response_checksum_validation disable_s3_express_session_auth",
 )
 
 GCS_KEYS = _table(

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 from obstore._config.duration import CONTROL, Setting
 from obstore._config.keys import MergedSettings
+from obstore._config.s3_bucket import AccessPoint, zone_of
 from obstore.exceptions import GenericError
 
 __all__ = [
@@ -74,7 +75,7 @@ class S3Config(TypedDict, total=False):
     Attributes:
         access_key_id: static key; comes with ``secret_access_key``.
         aws_endpoint_url_s3: endpoint that wins over ``endpoint``.
-        bucket: its name.
+        bucket: its name, or the Amazon resource name of an access point.
         checksum_algorithm: checksum sent with objects and parts: SHA256, CRC64NVME, CRC32C or CRC32; none by default.
         conditional_put: ``etag`` (default), or ``disabled`` where the service has no conditional writes.
         container_authorization_token_file: file of the token for ``container_credentials_full_uri``.
@@ -84,6 +85,7 @@ class S3Config(TypedDict, total=False):
             ``header-with-status: name: value: status``.
         default_region: used where ``region`` is unset.
         disable_bulk_delete: delete objects one by one; False by default.
+        disable_s3_express_session_auth: sign requests to a directory bucket without a session; False by default.
         disable_tagging: ignore tags; False by default.
         endpoint: URL of an S3-compatible service.
         endpoint_url_sts: URL of the security token service. Also ``sts_endpoint``.
@@ -96,7 +98,7 @@ class S3Config(TypedDict, total=False):
             has of them; ``when_required`` does not.
         role_arn: role to assume with ``web_identity_token_file``.
         role_session_name: ``WebIdentitySession`` by default.
-        s3_express: the bucket is a directory bucket; False by default.
+        s3_express: the bucket is a directory bucket; by default, its name tells.
         secret_access_key: static secret.
         server_side_encryption: how the service encrypts objects.
         session_token: of temporary static credentials.
@@ -121,6 +123,7 @@ class S3Config(TypedDict, total=False):
     copy_if_not_exists: Literal["multipart"] | str
     default_region: S3Regions | str
     disable_bulk_delete: bool
+    disable_s3_express_session_auth: bool
     disable_tagging: bool
     endpoint: str
     endpoint_url_sts: str
@@ -166,7 +169,9 @@ class S3Settings:
         checksum_algorithm: as S3 spells it.
         verify_downloads: whether to ask for the checksums of whole objects, and to compare.
         copy_if_not_exists: as given and known to parse, see `copy_rule`.
+        access_point: what the bucket's Amazon resource name says, or None where it is a name.
         express_zone: zone of a directory bucket, or None.
+        express_sessions: whether requests to a directory bucket are signed with the keys of a session.
         access_key_id: of static credentials; None where there are none.
         credentials_from_environment: whether the static credentials are the environment's.
         profile: section of the AWS configuration files to take credentials from.
@@ -191,7 +196,9 @@ class S3Settings:
     sse_kms_key_id: str | None = None
     sse_bucket_key_enabled: bool | None = None
     sse_customer_key_base64: str | None = field(default=None, repr=False)
+    access_point: AccessPoint | None = None
     express_zone: str | None = None
+    express_sessions: bool = True
     access_key_id: str | None = field(default=None, repr=False)
     secret_access_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
@@ -239,10 +246,19 @@ class S3Settings:
         bucket = merged.text("bucket")
         if not bucket:
             raise GenericError.of("S3", "Missing bucket name", hint="give it as S3Store(bucket=...) or AWS_BUCKET")
-        if _NOT_IN_BUCKET.search(bucket):
+        access_point = AccessPoint.parse(bucket) if bucket.startswith("arn:") else None
+        if access_point is not None:
+            bucket = access_point.arn
+        elif _NOT_IN_BUCKET.search(bucket):
             hint = "give the part after the slash as prefix=" if "/" in bucket else None
             raise GenericError.of("S3", f'Invalid bucket name "{bucket}"', hint=hint)
+        endpoint = _endpoint(merged) or configured_endpoint
+        given = any(key in merged.given and merged.given[key].text for key in ("region", "default_region"))
         region = merged.text("region") or merged.text("default_region") or configured_region
+        if access_point is not None:
+            region, given = access_point.region, True
+        elif endpoint is not None and endpoint.rstrip("/").endswith(_R2) and not given:
+            region = "auto"  # Cloudflare knows no other
         if region and not _REGION.fullmatch(region):
             raise GenericError.of("S3", f'Invalid region "{region}"')
         static = _Static(None, None, None) if credential_provider else _static_credentials(merged)
@@ -251,8 +267,9 @@ class S3Settings:
             bucket=bucket,
             region=region or "us-east-1",
             region_known=bool(region),
-            region_given=any(key in merged.given and merged.given[key].text for key in ("region", "default_region")),
-            endpoint=_endpoint(merged) or configured_endpoint,
+            region_given=given,
+            endpoint=endpoint,
+            access_point=access_point,
             virtual_hosted_style=merged.flag("virtual_hosted_style_request"),
             unsigned_payload=merged.flag("unsigned_payload"),
             checksum_algorithm=_checksum(merged.text("checksum_algorithm")),
@@ -267,7 +284,8 @@ class S3Settings:
             sse_kms_key_id=_header_text(merged, "sse_kms_key_id"),
             sse_bucket_key_enabled=None if sse_bucket_key is None else sse_bucket_key.as_bool(),
             sse_customer_key_base64=merged.text("sse_customer_key_base64"),
-            express_zone=_zone(bucket) if merged.flag("s3_express") else None,
+            express_zone=_zone(bucket, merged, endpoint),
+            express_sessions=not merged.flag("disable_s3_express_session_auth"),
             access_key_id=static.key_id,
             secret_access_key=static.secret,
             session_token=static.token,
@@ -288,7 +306,7 @@ class S3Settings:
 # A bucket becomes part of the URL, of the host even: what would end either is refused.
 _NOT_IN_BUCKET = re.compile(r"[\x00-\x20\x7f/\\?#@]")
 _REGION = re.compile(r"[A-Za-z0-9._-]+")
-_ZONE = re.compile(r".+--([a-z0-9-]+?)--x[as]?-s3")
+_R2 = ".r2.cloudflarestorage.com"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _STATUS = re.compile(r"[1-5][0-9][0-9]")
 
@@ -394,11 +412,14 @@ def _encryption(merged: MergedSettings) -> str | None:
     raise GenericError.of("S3", f"Invalid encryption header values. Header: {header}, source: {problem}")
 
 
-def _zone(bucket: str) -> str:
-    match = _ZONE.fullmatch(bucket)
-    if match is None:
+def _zone(bucket: str, merged: MergedSettings, endpoint: str | None) -> str | None:
+    """The zone of a directory bucket; the name tells, unless the user does or another service is asked."""
+    zone = zone_of(bucket)
+    if not merged.flag("s3_express", default=zone is not None and endpoint is None):
+        return None
+    if zone is None:
         raise GenericError.of("S3", f"Invalid Zone suffix for bucket '{bucket}'")
-    return match[1]
+    return zone
 
 
 def _copy_text(text: str | None) -> str | None:

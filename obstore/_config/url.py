@@ -126,6 +126,8 @@ def _split(url: str) -> _Parts:
         raise _malformed("relative URL without a base", url)
     scheme = match["scheme"].lower()
     web = scheme in ("http", "https")
+    if scheme in _S3_SCHEMES and (match["authority"] or "").startswith("arn:"):
+        return _Parts(scheme, None, match["authority"], None, match["path"], match["query"])
     user, host, port = _split_authority(match["authority"], url)
     if web and not host:
         raise _malformed("empty host", url)
@@ -199,6 +201,8 @@ _AZURE_HOST = re.compile(
     r"(?P<account>[^.]+)\.(?:dfs|blob)\.(?:core\.windows\.net|(?P<fabric>fabric\.microsoft\.com))"
     r"|(?P<workspace>[^.]+\.z[0-9a-z]{2})\.(?:dfs|blob)\.fabric\.microsoft\.com"
 )
+_S3_SCHEMES = ("s3", "s3a")
+_ACCESS_POINT = re.compile(r"(?P<name>[a-z0-9.-]+)-(?P<account>[0-9]{12})")
 _BUCKET_SCHEMES: dict[str, Scheme] = {
     "s3": "s3",
     "s3a": "s3",
@@ -243,7 +247,13 @@ def _scheme(parts: _Parts, url: str) -> Scheme:
 def _s3(parts: _Parts, url: str) -> Location:
     host = parts.host or ""
     if parts.scheme != "https":
-        return _bucket("s3", {"bucket": host}, parts.path, url)
+        path = parts.path
+        if host.startswith("arn:") and host.endswith((":accesspoint", ":outpost")):
+            # The resource name goes on where the URL's path begins.
+            segments = path.removeprefix("/").split("/")
+            own = 3 if host.endswith(":outpost") else 1
+            host, path = "/".join([host, *segments[:own]]), "/".join(segments[own:])
+        return _bucket("s3", {"bucket": host}, path, url)
     if host.endswith(_R2):
         # An account, or an account and a jurisdiction.
         if host.removesuffix(_R2).count(".") > 1:
@@ -258,6 +268,11 @@ def _s3(parts: _Parts, url: str) -> Location:
         case [bucket, "s3", region]:
             config = {"bucket": bucket, "region": region, "virtual_hosted_style_request": "true"}
             return _bucket("s3", config, parts.path, url)
+        case [point, "s3-accesspoint", region] if match := _ACCESS_POINT.fullmatch(point):
+            arn = f"arn:aws:s3:{region}:{match['account']}:accesspoint/{match['name']}"
+            return _bucket("s3", {"bucket": arn}, parts.path, url)
+        case [bucket, zone, region] if zone.startswith("s3express-"):
+            return _bucket("s3", {"bucket": bucket, "region": region, "s3_express": "true"}, parts.path, url)
         case _:
             raise _no_pattern(url, "s3")
 

@@ -39,6 +39,7 @@ class ObjectReaders:
     host_id_header: str | None = None
     version_header: str
     metadata_prefix: str
+    lists_after = True
     resumable = False
     head_after_finish = False
     update_by_version = False

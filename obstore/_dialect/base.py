@@ -65,6 +65,7 @@ class Dialect(Protocol):
         min_part_bytes: size of every part but the last, at least.
         max_part_bytes: size of a part, at most.
         max_copy_bytes: size of an object that one copy request can copy.
+        lists_after: whether the service itself begins a listing after the offset; else what it lists is sorted out.
         list_strip: what every key of this store begins with on the server; the list parser takes it off.
         splits_lists: whether listings are in the order of UTF-8 bytes and can begin after any key (``build_list``'s offset), so
             that one can be made by several requests at a time.
@@ -86,6 +87,7 @@ class Dialect(Protocol):
     max_copy_bytes: int
     copy_create: CopyCreate
     list_strip: str
+    lists_after: bool
     splits_lists: bool
     request_id_header: str
     resumable: bool

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from obstore import exceptions
+from obstore._auth.aws import AwsSession
 from obstore._auth.sigv4 import UNSIGNED, Signer, content_md5, encode_query, payload_hash, quote_key
 from obstore._dialect import errors, xml
 from obstore._dialect.attributes import STANDARD, encode_tags
@@ -70,7 +71,10 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
         if settings.checksum_algorithm not in (None, "SHA256", "CRC32", *self._crcs):
             raise TypeError(f"checksum_algorithm {settings.checksum_algorithm} needs a function in crcs=")
         self._settings = settings
-        self._signer = Signer("s3")
+        access_point, express = settings.access_point, settings.express_zone is not None
+        self._signer = Signer("s3express" if express else "s3" if access_point is None else access_point.service)
+        self._session_signer = Signer("s3express", token_header="x-amz-s3session-token")  # noqa: S106 - a header's name
+        self.lists_after = not express
         self.clock_offset = 0.0
         self.delete_batch = 1 if settings.disable_bulk_delete else 1000
         self.default_content_type = default_content_type
@@ -91,7 +95,8 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
         self._site, base = place(settings, settings.region)
         self._list_path = base or "/"
         self._object_path = f"{base}/{quote_key(self.list_strip)}"
-        self._copy_source = f"{bucket}/{quote_key(self.list_strip)}"
+        source = bucket if access_point is None else f"{bucket}/object"
+        self._copy_source = f"{source}/{quote_key(self.list_strip)}"
 
         # Headers that do not depend on the request, put together once.
         common = list(default_headers)
@@ -118,6 +123,11 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
     def host(self) -> str:
         """The ``Host`` value, as it is signed."""
         return self._site.host
+
+    @property
+    def bucket_path(self) -> str:
+        """The path of the bucket itself."""
+        return self._list_path
 
     @property
     def region(self) -> str:
@@ -247,7 +257,7 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
         query.append(("list-type", "2"))
         if full := self.list_strip + prefix:
             query.append(("prefix", full))
-        if offset is not None and cursor is None:  # a continuation token stands for it
+        if offset is not None and cursor is None and self.lists_after:  # a continuation token stands for it
             query.append(("start-after", self.list_strip + offset))
         return S3Request(
             "GET", self._list_path, "list", query, self._common, key=None, payload_hash=self._bodyless_hash
@@ -393,6 +403,7 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
         objects = "".join(f"<Object><Key>{xml.escape(strip + key)}</Key></Object>" for key in keys)
         body = (f"<Delete>{objects}</Delete>".encode(),)
         digest = payload_hash(body)
+        express = self._settings.express_zone is not None
         return S3Request(
             "POST",
             self._list_path,
@@ -401,7 +412,7 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
             self._headers(
                 (
                     ("content-type", "application/xml"),
-                    ("content-md5", content_md5(body)),
+                    *(() if express else (("content-md5", content_md5(body)),)),  # directory buckets refuse it
                     ("x-amz-checksum-sha256", _base64_of_hex(digest)),
                 )
             ),
@@ -485,7 +496,8 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
         token = credential.token
         request.signed = True
         request.token = token is not None
-        return url, self._signer.sign(
+        signer = self._session_signer if type(credential) is AwsSession else self._signer
+        return url, signer.sign(
             request.method,
             site.host,
             path,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from obstore import exceptions
 from obstore._auth.sigv4 import quote_key
+from obstore._config.s3_bucket import domain_of
 from obstore._dialect.s3_request import Header, Site
 
 if TYPE_CHECKING:
@@ -23,10 +24,18 @@ def place(settings: S3Settings, region: str) -> tuple[Site, str]:
     """Where the bucket is reached in ``region``, and the path, without trailing slash, that its keys follow."""
     if settings.endpoint is not None:
         origin, path = _split_endpoint(settings.endpoint)
-        base = path if settings.virtual_hosted_style else f"{path}/{quote_key(settings.bucket)}"
+        base = (
+            path
+            if settings.virtual_hosted_style or settings.access_point is not None
+            else f"{path}/{quote_key(settings.bucket)}"
+        )
     else:
-        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        if settings.virtual_hosted_style:
+        domain = domain_of(region)
+        if settings.access_point is not None:
+            origin, base = f"https://{settings.access_point.host}", ""
+        elif settings.express_zone is not None:
+            origin, base = f"https://{settings.bucket}.s3express-{settings.express_zone}.{region}.{domain}", ""
+        elif settings.virtual_hosted_style:
             origin, base = f"https://{settings.bucket}.s3.{region}.{domain}", ""
         else:
             origin, base = f"https://s3.{region}.{domain}", f"/{quote_key(settings.bucket)}"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from obstore._auth.aws import AwsSource
+from obstore._auth.aws import AwsSession, AwsSource
 from obstore._auth.cache import credential
 from obstore._auth.sigv4 import Signer, quote_key
 from obstore._dialect.base import SendRequest
@@ -68,6 +68,9 @@ class S3Presigner:
         self, keys: Sequence[str], spec: SignSpec, query: list[tuple[str, str]], source: AwsSource
     ) -> Op[list[str]]:
         key_pair = yield from credential(source)
+        token = key_pair.token
+        if type(key_pair) is AwsSession and token is not None:
+            query, token = [*query, ("X-Amz-S3session-Token", token)], None
         site = self._site
         now = time.time() + self.clock_offset
         urls = []
@@ -82,7 +85,7 @@ class S3Presigner:
                 spec.expires_s,
                 key_pair.access_key_id,
                 key_pair.secret_access_key,
-                key_pair.token,
+                token,
                 site.region,
                 now,
             )

@@ -112,6 +112,8 @@ class RemoteBackend:
         self.dialect = dialect
         self.client = client
         self.source = source
+        # Directory buckets take copies with the credentials that their sessions are made with.
+        self.copy_source = getattr(source, "base", source)
         self.policy = policy
         self.parse_key = parse_key
         self.name = dialect.name
@@ -150,7 +152,7 @@ class RemoteBackend:
             The response, status 2xx or accepted.
         """
         dialect = self.dialect
-        source = self.source
+        source = self.copy_source if request.operation == "copy" else self.source
         if retry is None:
             retry = Retry(self.policy)
         refreshed = adjusted = followed = False
@@ -459,7 +461,9 @@ class RemoteBackend:
                 hint="the endpoint may not speak this protocol",
             ) from None
         found = self.dialect.read_list(page)
-        if offset is not None and cursor is None and found.objects and found.objects[0]["path"] == offset:
+        if offset is not None and not self.dialect.lists_after:
+            found.objects = [meta for meta in found.objects if meta["path"] > offset]
+        elif offset is not None and cursor is None and found.objects and found.objects[0]["path"] == offset:
             found.objects = found.objects[1:]  # some services begin with the offset itself
         if cursor is not None and found.cursor == cursor:
             raise GenericError.of(self.name, "the listing does not advance: the server repeats its continuation token")

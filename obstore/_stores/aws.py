@@ -10,15 +10,18 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from obstore._auth.aws import AwsSource
 from obstore._auth.aws_chain import ChainSource
+from obstore._auth.aws_express import ExpressSource
 from obstore._config.aws_chain import DEFAULT_PROFILE, ChainSettings, profile_of
 from obstore._config.aws_files import AwsPaths, endpoint_url, load
 from obstore._config.client import ClientOptions
 from obstore._config.keys import MergedSettings
+from obstore._dialect.s3 import S3Dialect
 from obstore._run import ClientHandle
 from obstore.exceptions import GenericError
 
-__all__ = ["AwsClients", "Configured", "chain", "configured"]
+__all__ = ["AwsClients", "Configured", "chain", "configured", "sessions"]
 
 # Nobody waits longer than this for the answer of a service that gives credentials.
 _SERVICE_TIMEOUT_S = 10.0
@@ -54,6 +57,11 @@ def chain(
 ) -> ChainSource:
     """The source of credentials of whoever runs the program."""
     return ChainSource(ChainSettings.build(merged, environ, region), AwsClients(client))
+
+
+def sessions(base: AwsSource, dialect: S3Dialect, client: ClientOptions) -> ExpressSource:
+    """The source of sessions with a directory bucket."""
+    return ExpressSource(base, dialect.endpoint, dialect.host, dialect.bucket_path, dialect.region, AwsClients(client))
 
 
 class AwsClients:

@@ -17,7 +17,6 @@ from obstore._dialect.s3 import S3Dialect
 from obstore._engine import lifecycle
 from obstore._engine._core import crc32c, crc64nvme
 from obstore._stores.remote import CloudStore
-from obstore.exceptions import NotSupportedError
 
 __all__ = ["S3Credential", "S3CredentialProvider", "S3Store"]
 
@@ -97,8 +96,6 @@ class S3Store(CloudStore):
             configured_region=region,
             configured_endpoint=endpoint,
         )
-        if settings.s3_express:
-            raise NotSupportedError.of("S3", "directory buckets (s3_express) are not available in this version")
         if credential_provider is None and settings.access_key_id is None:
             known = settings.region if settings.region_known else None
             chain = _surroundings().chain(merged, known, client)
@@ -119,6 +116,8 @@ class S3Store(CloudStore):
             prefix=prefix,
             crcs={"CRC32C": crc32c, "CRC64NVME": crc64nvme},
         )
+        if settings.s3_express and settings.express_sessions and not settings.skip_signature:
+            source = _surroundings().sessions(source, dialect, client)
         return settings.bucket, dialect, source
 
     @classmethod
