@@ -1,4 +1,4 @@
-/* ob_listxml.c - push parser for S3 list pages.
+/* ob_listxml.c - push parser for the list pages of S3 and Azure, and for WebDAV's answers to PROPFIND.
  *
  * The document passes through a machine with one state for each kind of markup. Every state can be left and entered between
  * any two bytes, so nothing of the input is kept but what a list page consists of: values go to the arena as they arrive,
@@ -49,6 +49,17 @@ typedef enum {
   E_LIST,
   E_CONTENTS,
   E_COMMON_PREFIXES,
+  E_ENUMERATION,
+  E_BLOBS,
+  E_BLOB,
+  E_PROPERTIES,
+  E_BLOB_PREFIX,
+  E_MULTISTATUS,
+  E_RESPONSE,
+  E_PROPSTAT,
+  E_PROP,
+  E_RESOURCE_TYPE,
+  E_COLLECTION,
   E_KEY,
   E_SIZE,
   E_MODIFIED,
@@ -58,7 +69,16 @@ typedef enum {
   E_TRUNCATED,
   E_TOKEN,
   E_MARKER,
-  E_ENCODING
+  E_ENCODING,
+  E_BLOB_MODIFIED,
+  E_BLOB_ETAG,
+  E_BLOB_KIND,
+  E_HREF,
+  E_STATUS,          /* of a response as a whole */
+  E_PROPSTAT_STATUS, /* of the properties beside it */
+  E_DAV_LENGTH,
+  E_DAV_MODIFIED,
+  E_DAV_ETAG
 } element;
 
 typedef struct entries {
@@ -90,7 +110,11 @@ struct ob_listxml {
   size_t text_len;
   size_t text_cap;
   size_t value_at;     /* where in text the current value begins */
-  ob_list_entry entry; /* of the open Contents */
+  ob_list_entry entry; /* of the open Contents, Blob or response */
+  bool name_encoded;   /* Azure: the open Name says that it is percent-encoded */
+  /* WebDAV: what the open propstat holds, which counts only if its status says so. */
+  ob_list_entry properties;
+  bool is_collection, may_be_collection, refused;
   entries objects;
   entries prefixes;
   uint32_t token_off, token_len;
@@ -288,8 +312,8 @@ int ob_list_hex_digit(char c) {
   return -1;
 }
 
-/* Percent-decode in place, + being a space; what is no escape stays. The new length. */
-static uint32_t decode_percent(char *text, uint32_t len) {
+/* Percent-decode in place, + being what `plus` says; what is no escape stays. The new length. */
+static uint32_t decode_percent(char *text, uint32_t len, char plus) {
   uint32_t out = 0;
   for (uint32_t i = 0; i < len; i++) {
     int high = -1, low = -1;
@@ -301,7 +325,7 @@ static uint32_t decode_percent(char *text, uint32_t len) {
       text[out++] = (char)(high * 16 + low);
       i += 2;
     } else {
-      text[out++] = text[i] == '+' ? ' ' : text[i];
+      text[out++] = text[i] == '+' ? plus : text[i];
     }
   }
   return out;
@@ -324,6 +348,39 @@ static element identify(element parent, const char *name, size_t len) {
     default:
       return E_UNKNOWN;
     }
+  case E_PROPERTIES:
+    if (equals(name, len, "Content-Length")) return E_SIZE;
+    if (equals(name, len, "Last-Modified")) return E_BLOB_MODIFIED;
+    if (equals(name, len, "Etag")) return E_BLOB_ETAG;
+    return equals(name, len, "ResourceType") ? E_BLOB_KIND : E_UNKNOWN;
+  case E_BLOB:
+    if (equals(name, len, "Name")) return E_KEY;
+    if (equals(name, len, "Properties")) return E_PROPERTIES;
+    return equals(name, len, "VersionId") ? E_VERSION : E_UNKNOWN;
+  case E_BLOB_PREFIX:
+    return equals(name, len, "Name") ? E_PREFIX : E_UNKNOWN;
+  case E_BLOBS:
+    if (equals(name, len, "Blob")) return E_BLOB;
+    return equals(name, len, "BlobPrefix") ? E_BLOB_PREFIX : E_UNKNOWN;
+  case E_ENUMERATION:
+    if (equals(name, len, "Blobs")) return E_BLOBS;
+    return equals(name, len, "NextMarker") ? E_TOKEN : E_UNKNOWN;
+  case E_PROP:
+    if (equals(name, len, "getcontentlength")) return E_DAV_LENGTH;
+    if (equals(name, len, "getlastmodified")) return E_DAV_MODIFIED;
+    if (equals(name, len, "getetag")) return E_DAV_ETAG;
+    return equals(name, len, "resourcetype") ? E_RESOURCE_TYPE : E_UNKNOWN;
+  case E_RESOURCE_TYPE:
+    return equals(name, len, "collection") ? E_COLLECTION : E_UNKNOWN;
+  case E_PROPSTAT:
+    if (equals(name, len, "prop")) return E_PROP;
+    return equals(name, len, "status") ? E_PROPSTAT_STATUS : E_UNKNOWN;
+  case E_RESPONSE:
+    if (equals(name, len, "href")) return E_HREF;
+    if (equals(name, len, "propstat")) return E_PROPSTAT;
+    return equals(name, len, "status") ? E_STATUS : E_UNKNOWN;
+  case E_MULTISTATUS:
+    return equals(name, len, "response") ? E_RESPONSE : E_UNKNOWN;
   case E_COMMON_PREFIXES:
     return equals(name, len, "Prefix") ? E_PREFIX : E_UNKNOWN;
   case E_LIST:
@@ -335,6 +392,8 @@ static element identify(element parent, const char *name, size_t len) {
     if (equals(name, len, "EncodingType")) return E_ENCODING;
     return E_UNKNOWN;
   case E_DOCUMENT:
+    if (equals(name, len, "multistatus")) return E_MULTISTATUS;
+    if (equals(name, len, "EnumerationResults")) return E_ENUMERATION;
     return equals(name, len, "ListBucketResult") ? E_LIST : E_UNKNOWN;
   default:
     return E_UNKNOWN;
@@ -364,8 +423,18 @@ static int start_element(ob_listxml *p) {
   if (parent >= E_KEY) return fail(p, "an element where text was expected"), -1;
 
   element child = identify(parent, name, len);
-  if (child == E_LIST && reserve_text(p, 0) != 0) return -1; /* from here on text is not NULL */
-  if (child == E_CONTENTS) p->entry = NO_ENTRY;
+  /* From here on text is not NULL. */
+  if ((child == E_LIST || child == E_ENUMERATION || child == E_MULTISTATUS) && reserve_text(p, 0) != 0) return -1;
+  p->name_encoded = false;
+  if (child == E_CONTENTS || child == E_BLOB || child == E_RESPONSE) {
+    p->entry = NO_ENTRY;
+    p->is_collection = false;
+  } else if (child == E_PROPSTAT) {
+    p->properties = NO_ENTRY;
+    p->may_be_collection = p->refused = false;
+  } else if (child == E_COLLECTION) {
+    p->may_be_collection = true;
+  }
   p->value_at = p->text_len;
   p->depth++;
   p->open[p->depth] = child;
@@ -378,28 +447,132 @@ static void keep_value(const ob_listxml *p, uint32_t *off, uint32_t *len) {
   *len = p->text_len > p->value_at ? (uint32_t)(p->text_len - p->value_at) : NONE;
 }
 
+/* ---- WebDAV (RFC 4918, section 14) ------------------------------------------------------------------ */
+
+/* The path of a URL, which may come with its origin, in text[value_at .. text_len): decoded, as the entry's key. */
+static int keep_href(ob_listxml *p) {
+  if (p->entry.key_len != NONE) { /* a response without properties may name several */
+    p->text_len = p->value_at;
+    return 0;
+  }
+  char *text = p->text;
+  size_t at = p->value_at, end = p->text_len;
+  while (at < end && is_space(text[at])) at++;
+  while (end > at && is_space(text[end - 1])) end--;
+  size_t path = at;
+  while (path < end && text[path] != '/') path++;
+  if (path > at && path + 1 < end && text[path - 1] == ':' && text[path + 1] == '/') {
+    path += 2;
+    while (path < end && text[path] != '/') path++;
+  } else {
+    path = at;
+  }
+  if (path == end) return fail(p, "an entry has no href"), -1;
+  p->entry.key_off = (uint32_t)path;
+  p->entry.key_len = decode_percent(text + path, (uint32_t)(end - path), '+');
+  return 0;
+}
+
+/* An ETag; some servers leave its quotes out here although their headers have them. */
+static int keep_etag(ob_listxml *p, ob_list_entry *entry) {
+  while (p->text_len > p->value_at && is_space(p->text[p->text_len - 1])) p->text_len--;
+  while (p->value_at < p->text_len && is_space(p->text[p->value_at])) p->value_at++;
+  size_t len = p->text_len - p->value_at;
+  const char *text = p->text + p->value_at;
+  bool quoted = len > 1 && text[len - 1] == '"' && (text[0] == '"' || (len > 3 && memcmp(text, "W/\"", 3) == 0));
+  if (len > 0 && !quoted) {
+    if (add_text(p, "\"\"", 2) != 0) return -1;
+    memmove(p->text + p->value_at + 1, p->text + p->value_at, len);
+    p->text[p->value_at] = '"';
+  }
+  keep_value(p, &entry->etag_off, &entry->etag_len);
+  return 0;
+}
+
+/* "HTTP/1.1 200 OK": whether it is a success. Nothing at all is taken for one. */
+static bool is_success(const char *text, size_t len) {
+  const char *space = len > 0 ? memchr(text, ' ', len) : NULL;
+  return len == 0 || (space != NULL && text + len - space > 3 && space[1] == '2');
+}
+
+/* IMF-fixdate of RFC 9110, "Sun, 06 Nov 1994 08:49:37 GMT". 0, or -1. */
+static int read_http_date(const char *text, size_t len, int64_t *time_us) {
+  static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+  if (len != 29 || memcmp(text + 3, ", ", 2) != 0 || memcmp(text + 25, " GMT", 4) != 0) return -1;
+  int month = 1;
+  while (month <= 12 && memcmp(months + 3 * (month - 1), text + 8, 3) != 0) month++;
+  int day = read_digits(text + 5, 2), year = read_digits(text + 12, 4);
+  int hour = read_digits(text + 17, 2), minute = read_digits(text + 20, 2), second = read_digits(text + 23, 2);
+  if (year < 0 || month > 12 || day < 1 || day > days_in_month(year, month)) return -1;
+  if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60) return -1;
+  *time_us = (days_since_epoch(year, month, day) * 86400 + hour * 3600 + minute * 60 + second) * 1000000;
+  return 0;
+}
+
+static void end_propstat(ob_listxml *p) {
+  if (p->refused) return;
+  if (p->properties.size >= 0) p->entry.size = p->properties.size;
+  if (p->properties.modified_us != INT64_MIN) p->entry.modified_us = p->properties.modified_us;
+  if (p->properties.etag_len != NONE) {
+    p->entry.etag_off = p->properties.etag_off;
+    p->entry.etag_len = p->properties.etag_len;
+  }
+  p->is_collection = p->is_collection || p->may_be_collection;
+}
+
+static int end_response(ob_listxml *p) {
+  if (p->entry.key_len == NONE) return fail(p, "an entry has no href"), -1;
+  if (p->is_collection) return add_entry(p, &p->prefixes, &p->entry);
+  if (p->entry.size < 0) return fail(p, "an entry has no getcontentlength"), -1;
+  return add_entry(p, &p->objects, &p->entry);
+}
+
+/* ---- Azure (List Blobs) ------------------------------------------------------------------------------ */
+
+/* Bytes of a start tag, one by one: whether it has the attribute Encoded="true", as names have that XML cannot hold. */
+static void match_encoded(ob_listxml *p, char c) {
+  static const char word[] = " Encoded=\"true\"";
+  if (is_space(c)) c = ' ';
+  if (c == '\'') c = '"';
+  p->matched = c == word[p->matched] ? (uint8_t)(p->matched + 1) : c == ' ';
+  if (word[p->matched] == '\0') {
+    p->name_encoded = true;
+    p->matched = 0;
+  }
+}
+
+/* ---- the end of any element -------------------------------------------------------------------------- */
+
+/* The key or prefix in text[value_at .. text_len). */
+static void keep_name(ob_listxml *p, ob_list_entry *entry) {
+  entry->key_off = (uint32_t)p->value_at;
+  entry->key_len = (uint32_t)(p->text_len - p->value_at);
+  if (p->name_encoded) entry->key_len = decode_percent(p->text + p->value_at, entry->key_len, '+');
+}
+
 /* 0, or -1 with the error set. */
 static int end_element(ob_listxml *p) {
   element ending = p->open[p->depth];
   p->names_len = p->name_at[p->depth];
   p->depth--;
-  if (ending == E_UNKNOWN || ending == E_LIST || ending == E_COMMON_PREFIXES) return 0;
+  if (ending == E_RESPONSE) return end_response(p);
+  if (ending == E_PROPSTAT) end_propstat(p);
+  if (ending < E_KEY && ending != E_CONTENTS && ending != E_BLOB) return 0;
 
-  if (ending == E_CONTENTS) {
-    if (p->entry.key_len == NONE) return fail(p, "an entry has no Key"), -1;
+  if (ending == E_CONTENTS || ending == E_BLOB) {
+    if (p->entry.key_len == NONE) return fail(p, ending == E_BLOB ? "an entry has no Name" : "an entry has no Key"), -1;
+    if (p->is_collection) return 0; /* Azure: a directory of a hierarchical namespace is no object */
     return add_entry(p, &p->objects, &p->entry);
   }
   if (ending == E_PREFIX) {
     ob_list_entry prefix = NO_ENTRY;
-    prefix.key_off = (uint32_t)p->value_at;
-    prefix.key_len = (uint32_t)(p->text_len - p->value_at);
+    keep_name(p, &prefix);
     return add_entry(p, &p->prefixes, &prefix);
   }
 
   switch (ending) {
   case E_KEY:
-    p->entry.key_off = (uint32_t)p->value_at;
-    p->entry.key_len = (uint32_t)(p->text_len - p->value_at);
+    keep_name(p, &p->entry);
     return 0;
   case E_ETAG:
     keep_value(p, &p->entry.etag_off, &p->entry.etag_len);
@@ -413,6 +586,12 @@ static int end_element(ob_listxml *p) {
   case E_MARKER:
     keep_value(p, &p->marker_off, &p->marker_len);
     return 0;
+  case E_BLOB_ETAG:
+    return keep_etag(p, &p->entry);
+  case E_HREF:
+    return keep_href(p);
+  case E_DAV_ETAG:
+    return keep_etag(p, &p->properties);
   default:
     break;
   }
@@ -437,6 +616,25 @@ static int end_element(ob_listxml *p) {
     break;
   case E_ENCODING:
     p->url_encoded = equals_folded(text, len, "url");
+    break;
+  case E_BLOB_MODIFIED:
+    if (read_http_date(text, len, &p->entry.modified_us) != 0)
+      return fail(p, "a Last-Modified is not an HTTP date"), -1;
+    break;
+  case E_BLOB_KIND:
+    p->is_collection = equals(text, len, "directory");
+    break;
+  case E_DAV_LENGTH:
+    if (read_size(text, len, &p->properties.size) != 0) return fail(p, "a getcontentlength is no number of bytes"), -1;
+    break;
+  case E_DAV_MODIFIED: /* one that cannot be read counts as none: servers vary here, and the entry is good all the same */
+    (void)read_http_date(text, len, &p->properties.modified_us);
+    break;
+  case E_STATUS:
+    if (!is_success(text, len)) return fail(p, "the server could not tell of all entries"), -1;
+    break;
+  case E_PROPSTAT_STATUS:
+    p->refused = !is_success(text, len);
     break;
   default:
     break;
@@ -602,17 +800,23 @@ static const char *feed_name(ob_listxml *p, const char *at, const char *end) {
     return at + 1;
   }
   p->at = AT_ATTRIBUTES;
+  p->matched = 0;
   p->quote = 0;
   p->slash = false;
   return at;
 }
 
 static const char *feed_attributes(ob_listxml *p, const char *at, const char *end) {
+  /* Azure's alone: names of S3 and WebDAV have no attributes. */
+  bool named = p->open[p->depth] == E_KEY || p->open[p->depth] == E_PREFIX;
   for (; at < end; at++) {
+    if (named) match_encoded(p, *at);
     if (p->quote != 0) {
-      at = memchr(at, p->quote, (size_t)(end - at));
-      if (at == NULL) return end;
-      p->quote = 0;
+      if (!named) {
+        at = memchr(at, p->quote, (size_t)(end - at));
+        if (at == NULL) return end;
+      }
+      if (*at == p->quote) p->quote = 0;
     } else if (*at == '>') {
       if (p->slash) return end_tag_done(p, at + 1);
       p->at = AT_TEXT;
@@ -805,7 +1009,8 @@ int ob_listxml_finish(ob_listxml *p, ob_list_page *page) {
   if (p->error[0] == '\0') {
     if (!p->root_seen || p->depth > 0 || p->at != AT_TEXT) {
       fail(p, "the document is cut short");
-    } else if (strcmp(p->root, "ListBucketResult") != 0) {
+    } else if (strcmp(p->root, "ListBucketResult") != 0 && strcmp(p->root, "EnumerationResults") != 0 &&
+               strcmp(p->root, "multistatus") != 0) {
       fail(p, "the document is not a list");
     }
   }
@@ -815,13 +1020,13 @@ int ob_listxml_finish(ob_listxml *p, ob_list_page *page) {
   if (p->url_encoded && !p->finished) {
     for (size_t i = 0; i < p->objects.n; i++) {
       ob_list_entry *entry = &p->objects.items[i];
-      entry->key_len = decode_percent(p->text + entry->key_off, entry->key_len);
+      entry->key_len = decode_percent(p->text + entry->key_off, entry->key_len, ' ');
     }
     for (size_t i = 0; i < p->prefixes.n; i++) {
       ob_list_entry *entry = &p->prefixes.items[i];
-      entry->key_len = decode_percent(p->text + entry->key_off, entry->key_len);
+      entry->key_len = decode_percent(p->text + entry->key_off, entry->key_len, ' ');
     }
-    if (p->marker_len != NONE) p->marker_len = decode_percent(p->text + p->marker_off, p->marker_len);
+    if (p->marker_len != NONE) p->marker_len = decode_percent(p->text + p->marker_off, p->marker_len, ' ');
   }
   p->finished = true;
 

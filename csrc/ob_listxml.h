@@ -1,4 +1,5 @@
-/* ob_listxml.h - list pages of S3 (ListObjectsV2 and V1, ListBucketResult) parsed as they arrive.
+/* ob_listxml.h - list pages parsed as they arrive: S3's (ListObjectsV2 and V1, ListBucketResult), Azure's (List Blobs,
+ * EnumerationResults) and WebDAV's (multistatus, the answer to PROPFIND).
  *
  * A push parser over arbitrary splits of the input: no tree, no copy but into one text arena, no recursion.
  * Knows elements by local name (namespaces and prefixes ignored), decodes entities and character references, ignores
@@ -16,7 +17,8 @@
 typedef struct ob_listxml ob_listxml;
 
 typedef struct ob_list_entry {
-  uint32_t key_off, key_len;         /* in the text arena; decoded (entities, and percent where EncodingType is url) */
+  uint32_t key_off, key_len;         /* in the text arena; decoded (entities, and percent where EncodingType is url).
+                                        WebDAV: the decoded path of the href, without its origin */
   uint32_t etag_off, etag_len;       /* len UINT32_MAX: none; quotes kept */
   uint32_t version_off, version_len; /* len UINT32_MAX: none */
   int64_t size;                      /* -1: none given */
@@ -27,10 +29,11 @@ typedef struct ob_list_page {
   const char *text; /* the arena, never NULL */
   const ob_list_entry *entries;
   size_t n_entries;
-  const ob_list_entry *prefixes; /* key_off/key_len only: trailing delimiter kept */
+  const ob_list_entry *prefixes; /* trailing delimiter kept; S3: key_off/key_len only; WebDAV: the collections */
   size_t n_prefixes;
-  int truncated;                   /* IsTruncated */
-  uint32_t token_off, token_len;   /* NextContinuationToken; len UINT32_MAX: none. Never percent-decoded */
+  int truncated; /* IsTruncated */
+  uint32_t token_off,
+      token_len; /* NextContinuationToken, Azure's NextMarker; len UINT32_MAX: none. Never percent-decoded */
   uint32_t marker_off, marker_len; /* NextMarker, likewise; percent-decoded where EncodingType is url */
 } ob_list_page;
 

@@ -81,7 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
 #ifndef OB_LIBFUZZER
 
-static const char SEED[] =
+static const char S3_PAGE[] =
     "<?xml version=\"1.0\"?><s:ListBucketResult xmlns:s='u'><Prefix>p</Prefix><EncodingType>url</EncodingType>"
     "<NextMarker>m%2f</NextMarker><NextContinuationToken>t</NextContinuationToken><IsTruncated>true</IsTruncated>"
     "<Contents><Key>a+b%41&amp;&#x20ac;</Key><Size>12</Size><LastModified>2024-02-29T12:00:00.5+01:00</LastModified>"
@@ -90,12 +90,62 @@ static const char SEED[] =
     "CommonPrefixes>"
     "</s:ListBucketResult>";
 
-static const char *const TOKENS[] = {
-    "<",          ">",         "/",  "&",  ";",          "</",          "/>",    "<!--",         "-->",
-    "<![CDATA[",  "]]>",       "<?", "?>", "<!DOCTYPE",  "&#",          "&#x",   "&#0;",         "\"",
-    "'",          "=",         ":",  " ",  "<Contents>", "</Contents>", "<Key>", "</Key>",       "<Size>",
-    "</Size>",    "<Prefix/>", "%",  "%4", "+",          "-",           "Z",     "\xef\xbb\xbf", "9",
-    "99999999999"};
+static const char AZURE_PAGE[] = "<?xml version=\"1.0\"?><EnumerationResults "
+                                 "ContainerName=\"c\"><Prefix>p</Prefix><Blobs><Blob><Name Encoded=\"true\">a%41+&amp;"
+                                 "</Name><VersionId>v</VersionId><Properties><Last-Modified>Sun, 06 Nov 1994 08:49:37 "
+                                 "GMT</Last-Modified><Etag>0x8</Etag>"
+                                 "<Content-Length>12</Content-Length><ResourceType>file</ResourceType></"
+                                 "Properties><Metadata><Name/></Metadata></Blob>"
+                                 "<Blob><Name>d</Name><Properties><ResourceType>directory</ResourceType></Properties></"
+                                 "Blob><BlobPrefix><Name>e/</Name>"
+                                 "</BlobPrefix></Blobs><NextMarker>2!3--</NextMarker></EnumerationResults>";
+
+static const struct {
+  const char *text;
+  size_t len;
+} SEEDS[] = {{S3_PAGE, sizeof S3_PAGE - 1}, {AZURE_PAGE, sizeof AZURE_PAGE - 1}};
+
+static const char *const TOKENS[] = {"<",
+                                     ">",
+                                     "/",
+                                     "&",
+                                     ";",
+                                     "</",
+                                     "/>",
+                                     "<!--",
+                                     "-->",
+                                     "<![CDATA[",
+                                     "]]>",
+                                     "<?",
+                                     "?>",
+                                     "<!DOCTYPE",
+                                     "&#",
+                                     "&#x",
+                                     "&#0;",
+                                     "\"",
+                                     "'",
+                                     "=",
+                                     ":",
+                                     " ",
+                                     "<Contents>",
+                                     "</Contents>",
+                                     "<Key>",
+                                     "</Key>",
+                                     "<Size>",
+                                     "</Size>",
+                                     "<Prefix/>",
+                                     "%",
+                                     "%4",
+                                     "+",
+                                     "-",
+                                     "Z",
+                                     "\xef\xbb\xbf",
+                                     "9",
+                                     "99999999999",
+                                     "<Name>",
+                                     "<Blob>",
+                                     "<Etag>",
+                                     " Encoded=\"true\""};
 
 static uint64_t random_state;
 
@@ -120,8 +170,8 @@ int main(int argc, char **argv) {
   random_state = argc > 2 ? strtoull(argv[2], NULL, 10) | 1 : 88172645463325252u;
   for (long run = 0; run < runs; run++) {
     uint8_t buffer[4096], copied[64];
-    size_t len = sizeof SEED - 1;
-    memcpy(buffer, SEED, len);
+    size_t seed = (size_t)run % (sizeof SEEDS / sizeof *SEEDS), len = SEEDS[seed].len;
+    memcpy(buffer, SEEDS[seed].text, len);
     for (uint32_t changes = 1 + below(4); changes > 0; changes--) {
       size_t at = below(len + 1);
       uint8_t byte = (uint8_t)below(256);

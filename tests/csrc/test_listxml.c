@@ -619,15 +619,33 @@ static double seconds_now(void) {
   return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* A page of 1,000 keys as S3 writes it, fed in pieces of 16 KiB. */
+/* Pages of 1,000 keys, fed in pieces of 16 KiB. */
+static void measure(const char *name, text *t) {
+  double best = 1e9;
+  for (int round = 0; round < 500; round++) {
+    double begin = seconds_now();
+    ob_listxml *parser = ob_listxml_new();
+    for (size_t at = 0; at < t->len; at += 16384)
+      ob_listxml_feed(parser, t->data + at, t->len - at < 16384 ? t->len - at : 16384);
+    ob_list_page page;
+    CHECK(ob_listxml_finish(parser, &page) == 0 && page.n_entries == 1000);
+    ob_listxml_free(parser);
+    double took = seconds_now() - begin;
+    if (took < best) best = took;
+  }
+  printf("%s: %zu bytes, 1000 keys: best of 500 %.3f ms, %.0f MB/s\n", name, t->len, best * 1e3,
+         (double)t->len / best / 1e6);
+  free(t->data);
+}
+
 static void bench(void) {
-  text t = {0};
-  add(&t,
+  text s3 = {0};
+  add(&s3,
       "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
       "<Name>b</Name><Prefix></Prefix><KeyCount>1000</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</"
       "IsTruncated>");
   for (int i = 0; i < 1000; i++) {
-    add(&t,
+    add(&s3,
         "<Contents><Key>data/year=2024/month=02/part-%08d.parquet</Key><LastModified>2024-02-29T12:00:%02d.000Z</"
         "LastModified>"
         "<ETag>&quot;%032x&quot;</ETag><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</"
@@ -635,21 +653,185 @@ static void bench(void) {
         "<Size>%d</Size><StorageClass>STANDARD</StorageClass></Contents>",
         i, i % 60, i, i * 12345);
   }
-  add(&t, "</ListBucketResult>");
-  double best = 1e9;
-  for (int round = 0; round < 500; round++) {
-    double begin = seconds_now();
-    ob_listxml *parser = ob_listxml_new();
-    for (size_t at = 0; at < t.len; at += 16384)
-      ob_listxml_feed(parser, t.data + at, t.len - at < 16384 ? t.len - at : 16384);
-    ob_list_page page;
-    CHECK(ob_listxml_finish(parser, &page) == 0 && page.n_entries == 1000);
-    ob_listxml_free(parser);
-    double took = seconds_now() - begin;
-    if (took < best) best = took;
+  add(&s3, "</ListBucketResult>");
+  measure("S3", &s3);
+
+  text dav = {0}; /* as Apache writes it */
+  add(&dav, "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:multistatus xmlns:D=\"DAV:\" xmlns:ns0=\"DAV:\">\n");
+  for (int i = 0; i < 1000; i++) {
+    add(&dav,
+        "<D:response xmlns:lp1=\"DAV:\" xmlns:lp2=\"http://apache.org/dav/props/\">\n"
+        "<D:href>/data/year=2024/month=02/part-%08d.parquet</D:href>\n<D:propstat>\n<D:prop>\n<lp1:resourcetype/>\n"
+        "<lp1:getcontentlength>%d</lp1:getcontentlength>\n<lp1:getlastmodified>Thu, 29 Feb 2024 12:00:%02d GMT</"
+        "lp1:getlastmodified>\n<lp1:getetag>\"%x-%x\"</lp1:getetag>\n</D:prop>\n<D:status>HTTP/1.1 200 OK</D:status>\n"
+        "</D:propstat>\n</D:response>\n",
+        i, i * 12345, i % 60, i * 12345, i);
   }
-  printf("%zu bytes, 1000 keys: best of 500 %.3f ms, %.0f MB/s\n", t.len, best * 1e3, (double)t.len / best / 1e6);
-  free(t.data);
+  add(&dav, "</D:multistatus>\n");
+  measure("WebDAV", &dav);
+}
+
+/* ---- WebDAV ------------------------------------------------------------------------------------------- */
+
+#define DAV(inside) "<?xml version=\"1.0\"?><D:multistatus xmlns:D=\"DAV:\">" inside "</D:multistatus>"
+#define RESPONSE(href, inside) "<D:response><D:href>" href "</D:href>" inside "</D:response>"
+#define FOUND(properties) "<D:propstat><D:prop>" properties "</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
+#define FILE_OF(href) RESPONSE(href, FOUND("<D:resourcetype/><D:getcontentlength>3</D:getcontentlength>"))
+
+static void has_path(const char *href, const char *path) {
+  char document[500];
+  snprintf(document, sizeof document, DAV("%s%s%s"), "<D:response><D:href>", href,
+           "</D:href>" FOUND("<D:getcontentlength>3</D:getcontentlength>") "</D:response>");
+  has_key(document, path);
+}
+
+static void has_etag(const char *given, const char *expected) {
+  char document[500];
+  snprintf(document, sizeof document,
+           DAV("<D:response><D:href>/k</D:href><D:propstat><D:prop><D:getcontentlength>3</D:getcontentlength>"
+               "<D:getetag>%s</D:getetag></D:prop></D:propstat></D:response>"),
+           given);
+  under_test = document;
+  for (how split = WHOLE; split < HOWS; split++) {
+    ob_listxml *parser = parse(document, strlen(document), split);
+    ob_list_page page;
+    CHECK(ob_listxml_finish(parser, &page) == 0 && page.n_entries == 1);
+    CHECK(is(&page, page.entries[0].etag_off, page.entries[0].etag_len, expected));
+    ob_listxml_free(parser);
+  }
+}
+
+static void test_webdav(void) {
+  /* As Apache sends it: prefixes of its own, line breaks, properties that it does not have in a propstat of their own. */
+  const char *document = under_test =
+      "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:multistatus xmlns:D=\"DAV:\" xmlns:ns0=\"DAV:\">\n"
+      "<D:response xmlns:lp1=\"DAV:\">\n<D:href>/base/</D:href>\n<D:propstat>\n<D:prop>\n"
+      "<lp1:resourcetype><D:collection/></lp1:resourcetype>\n<lp1:getlastmodified>Sun, 06 Nov 1994 08:49:37 "
+      "GMT</lp1:getlastmodified>\n</D:prop>\n<D:status>HTTP/1.1 200 OK</D:status>\n</D:propstat>\n<D:propstat>\n"
+      "<D:prop>\n<D:getcontentlength/>\n</D:prop>\n<D:status>HTTP/1.1 404 Not Found</D:status>\n</D:propstat>\n"
+      "</D:response>\n<D:response xmlns:lp1=\"DAV:\">\n<D:href>/base/a%20b+c.txt</D:href>\n<D:propstat>\n<D:prop>\n"
+      "<lp1:resourcetype/>\n<lp1:getcontentlength>12</lp1:getcontentlength>\n<lp1:getlastmodified>Sun, 06 Nov 1994 "
+      "08:49:37 GMT</lp1:getlastmodified>\n<lp1:getetag>\"c-1\"</lp1:getetag>\n</D:prop>\n<D:status>HTTP/1.1 200 "
+      "OK</D:status>\n</D:propstat>\n</D:response>\n</D:multistatus>\n";
+  for (how split = WHOLE; split < HOWS; split++) {
+    ob_listxml *parser = parse(document, strlen(document), split);
+    ob_list_page page;
+    CHECK(ob_listxml_finish(parser, &page) == 0);
+    CHECK(strcmp(ob_listxml_root(parser), "multistatus") == 0);
+    CHECK(page.n_entries == 1 && page.n_prefixes == 1);
+    CHECK(is(&page, page.prefixes[0].key_off, page.prefixes[0].key_len, "/base/"));
+    const ob_list_entry *file = &page.entries[0];
+    CHECK(is(&page, file->key_off, file->key_len, "/base/a b+c.txt"));
+    CHECK(file->size == 12 && file->modified_us == 784111777000000);
+    CHECK(is(&page, file->etag_off, file->etag_len, "\"c-1\""));
+    CHECK(file->version_len == NONE && !page.truncated && page.token_len == NONE);
+    ob_listxml_free(parser);
+  }
+
+  has_path("/plain", "/plain");
+  has_path("\n  /in%2520lines \n", "/in%20lines");
+  has_path("http://host:80/a/b", "/a/b");
+  has_path("https://[::1]:8443/", "/");
+  has_path("/a:b//c", "/a:b//c");
+  has_path("relative:/x", "relative:/x");
+  has_path("/&amp;&#228;%C3%A4%", "/&\xc3\xa4\xc3\xa4%");
+
+  has_etag("\"x\"", "\"x\"");
+  has_etag("W/\"x\"", "W/\"x\"");
+  has_etag("x-1", "\"x-1\"");
+  has_etag(" \n&quot;x&quot; ", "\"x\"");
+  has_etag("\"", "\"\"\"");
+  has_etag("  ", NULL);
+
+  /* What a failed propstat holds does not count; an unreadable date is none. */
+  document = under_test =
+      DAV(RESPONSE("/k", FOUND("<D:getcontentlength>1</D:getcontentlength><D:getlastmodified>yesterday</"
+                               "D:getlastmodified>") "<D:propstat><D:status>HTTP/1.1 403 "
+                                                     "Forbidden</D:status><D:prop><D:getcontentlength>2"
+                                                     "</D:getcontentlength><D:resourcetype><D:collection/></"
+                                                     "D:resourcetype></D:prop></D:propstat>"));
+  ob_listxml *parser = parse(document, strlen(document), WHOLE);
+  ob_list_page page;
+  CHECK(ob_listxml_finish(parser, &page) == 0 && page.n_entries == 1 && page.n_prefixes == 0);
+  CHECK(page.entries[0].size == 1 && page.entries[0].modified_us == INT64_MIN);
+  ob_listxml_free(parser);
+
+  refused(DAV("<D:response><D:propstat/></D:response>"), "an entry has no href");
+  refused(DAV(RESPONSE(" ", "")), "an entry has no href");
+  refused(DAV(RESPONSE("/k", FOUND("<D:getetag>x</D:getetag>"))), "an entry has no getcontentlength");
+  refused(DAV(RESPONSE("/k", FOUND("<D:getcontentlength>x</D:getcontentlength>"))),
+          "a getcontentlength is no number of bytes");
+  refused(DAV(FILE_OF("/a") RESPONSE("/k", "<D:status>HTTP/1.1 403 Forbidden</D:status>")),
+          "the server could not tell of all entries");
+  refused("<!DOCTYPE x [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]>" DAV(FILE_OF("/&b;")),
+          "a document type is not allowed");
+  refused(DAV(FILE_OF("/&b;")), "a reference is malformed");
+  refused("<D:multistatus xmlns:D=\"DAV:\">" FILE_OF("/a"), "the document is cut short");
+}
+
+/* ---- Azure ---------------------------------------------------------------------------------------------------- */
+
+#define BLOBS(inside) "<EnumerationResults><Blobs>" inside "</Blobs><NextMarker/></EnumerationResults>"
+#define BLOB(name, properties) "<Blob>" name "<Properties>" properties "</Properties></Blob>"
+
+static void test_azure(void) {
+  /* As documented for List Blobs, with a delimiter, on a hierarchical namespace. */
+  static const char document[] =
+      "\xef\xbb\xbf<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults "
+      "ServiceEndpoint=\"https://a.blob.core.windows"
+      ".net/\" ContainerName=\"c\"><Prefix>p/</Prefix><Delimiter>/</Delimiter><MaxResults>4</MaxResults><Blobs>"
+      "<Blob><Name>p/a&amp;b%20c+d</Name><VersionId>2020-01-01T00:00:00.0000000Z</VersionId><Properties>"
+      "<Creation-Time>Sun, 27 Sep 2009 18:41:57 GMT</Creation-Time><Last-Modified>Sun, 06 Nov 1994 08:49:37 "
+      "GMT</Last-Modified><Etag>0x8CBFF45D8A29A19</Etag><Content-Length>100</Content-Length><Content-Type>text/html</"
+      "Content-Type><ResourceType>file</ResourceType></Properties><Metadata><Name>not this</Name></Metadata>"
+      "<OrMetadata/></Blob><BlobPrefix><Name>p/d/</Name><Properties><ResourceType>directory</ResourceType>"
+      "</Properties></BlobPrefix><Blob><Name Encoded=\"true\">p/%EF%BF%BE+x</Name><Properties><Etag>\"q\"</Etag>"
+      "</Properties></Blob><Blob><Name>p/e</Name><Properties><ResourceType>directory</ResourceType><Content-Length>0"
+      "</Content-Length></Properties></Blob><BlobPrefix><Name\n x='y' Encoded = 'true' Encoded='true' >p/%2F/</Name>"
+      "</BlobPrefix></Blobs><NextMarker>2!100!x--</NextMarker></EnumerationResults>";
+  under_test = document;
+  for (how split = WHOLE; split < HOWS; split++) {
+    ob_listxml *parser = parse(document, sizeof document - 1, split);
+    ob_list_page page;
+    CHECK(ob_listxml_finish(parser, &page) == 0);
+    CHECK(strcmp(ob_listxml_root(parser), "EnumerationResults") == 0);
+    CHECK(page.n_entries == 2 && page.n_prefixes == 2);
+    const ob_list_entry *e = page.entries;
+    CHECK(is(&page, e[0].key_off, e[0].key_len, "p/a&b%20c+d"));
+    CHECK(is(&page, e[0].etag_off, e[0].etag_len, "\"0x8CBFF45D8A29A19\""));
+    CHECK(is(&page, e[0].version_off, e[0].version_len, "2020-01-01T00:00:00.0000000Z"));
+    CHECK(e[0].size == 100 && e[0].modified_us == 784111777000000);
+    CHECK(is(&page, e[1].key_off, e[1].key_len, "p/\xef\xbf\xbe+x"));
+    CHECK(is(&page, e[1].etag_off, e[1].etag_len, "\"q\""));
+    CHECK(e[1].size == -1 && e[1].modified_us == INT64_MIN && e[1].version_len == NONE);
+    CHECK(is(&page, page.prefixes[0].key_off, page.prefixes[0].key_len, "p/d/"));
+    CHECK(is(&page, page.prefixes[1].key_off, page.prefixes[1].key_len, "p///"));
+    CHECK(is(&page, page.token_off, page.token_len, "2!100!x--"));
+    CHECK(page.marker_len == NONE && !page.truncated);
+    ob_listxml_free(parser);
+  }
+
+  /* Names that are not said to be encoded are taken as they are. */
+  static const char *const plain[] = {"<Name>%41</Name>", "<Name Encoded=\"false\">%41</Name>",
+                                      "<Name Encode=\"true\">%41</Name>", "<Name xEncoded=\"true\">%41</Name>"};
+  for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+    char text[300];
+    snprintf(text, sizeof text, BLOBS("<Blob>%s</Blob>"), plain[i]);
+    under_test = text;
+    for (how split = WHOLE; split < HOWS; split++) {
+      ob_listxml *parser = parse(text, strlen(text), split);
+      ob_list_page page;
+      CHECK(ob_listxml_finish(parser, &page) == 0 && page.n_entries == 1 && page.token_len == NONE);
+      CHECK(is(&page, page.entries[0].key_off, page.entries[0].key_len, "%41"));
+      ob_listxml_free(parser);
+    }
+  }
+
+  refused(BLOBS(BLOB("", "")), "an entry has no Name");
+  refused(BLOBS(BLOB("<Name>k</Name>", "<Content-Length>x</Content-Length>")), "a Size is not a number of bytes");
+  refused(BLOBS(BLOB("<Name>k</Name>", "<Last-Modified>2020-01-01T00:00:00Z</Last-Modified>")),
+          "a Last-Modified is not an HTTP date");
+  refused("<EnumerationResults><Blobs>" BLOB("<Name>k</Name>", ""), "the document is cut short");
 }
 
 int main(int argc, char **argv) {
@@ -665,6 +847,8 @@ int main(int argc, char **argv) {
   test_sizes();
   test_malformed();
   test_other_root();
+  test_webdav();
+  test_azure();
   test_limits();
   for (int i = 0; i < 3000; i++) random_document();
 #ifdef OB_TORTURE
