@@ -43,12 +43,15 @@ extensions = [
         extra_link_args=[*link_args, "-pthread"],
         libraries=["dl"],
     ),
-    Extension(
-        "obstore._auth.sigv4",
-        ["obstore/_auth/sigv4.pyx"],
-        define_macros=macros,
-        extra_compile_args=compile_args,
-        extra_link_args=link_args,
+    *(
+        Extension(
+            f"obstore._auth.{name}",
+            [f"obstore/_auth/{name}.pyx"],
+            define_macros=macros,
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
+        )
+        for name in ("shared_key", "sigv4")
     ),
 ]
 

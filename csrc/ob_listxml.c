@@ -625,7 +625,8 @@ static int end_element(ob_listxml *p) {
     p->is_collection = equals(text, len, "directory");
     break;
   case E_DAV_LENGTH:
-    if (read_size(text, len, &p->properties.size) != 0) return fail(p, "a getcontentlength is no number of bytes"), -1;
+    if (ob_list_read_size(text, len, &p->properties.size) != 0)
+      return fail(p, "a getcontentlength is no number of bytes"), -1;
     break;
   case E_DAV_MODIFIED: /* one that cannot be read counts as none: servers vary here, and the entry is good all the same */
     (void)read_http_date(text, len, &p->properties.modified_us);

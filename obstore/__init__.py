@@ -79,7 +79,16 @@ from obstore.exceptions import (
     UnauthenticatedError,
     UnknownConfigurationKeyError,
 )
-from obstore.store import GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store, SignCapableStore, from_url
+from obstore.store import (
+    AzureStore,
+    GCSStore,
+    LocalStore,
+    MemoryStore,
+    ObjectStore,
+    S3Store,
+    SignCapableStore,
+    from_url,
+)
 
 __all__ = [
     "HTTP_METHOD",
@@ -90,6 +99,7 @@ __all__ = [
     "Attempt",
     "Attribute",
     "Attributes",
+    "AzureStore",
     "BackoffConfig",
     "BaseError",
     "Bytes",

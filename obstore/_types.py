@@ -180,6 +180,10 @@ class GetSpec:
         self.version = version
         self.head = head
 
+    def with_(self, **changes: Any) -> GetSpec:
+        """A copy with other values."""
+        return GetSpec(**{**{name: getattr(self, name) for name in GetSpec.__slots__}, **changes})
+
 
 PLAIN_GET = GetSpec()
 """The whole object, whatever it is. Shared, and therefore never changed."""

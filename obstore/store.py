@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from obstore._config.azure import AzureConfig, AzureCredentialType
 from obstore._config.client import ClientConfig
 from obstore._config.gcs import GCSConfig
 from obstore._config.retry import BackoffConfig, RetryConfig
 from obstore._config.s3 import S3ChecksumAlgorithm, S3Config, S3EncryptionAlgorithm, S3Regions
 from obstore._config.url import split_url
 from obstore._methods import ObjectStoreMethods
+from obstore._stores.azure import (
+    AzureAccessKey,
+    AzureBearerToken,
+    AzureCredential,
+    AzureCredentialProvider,
+    AzureSASToken,
+    AzureStore,
+)
 from obstore._stores.gcs import GCSCredential, GCSCredentialProvider, GCSStore
 from obstore._stores.local import LocalStore
 from obstore._stores.memory import MemoryStore
@@ -20,6 +29,14 @@ from obstore._stores.s3 import S3Credential, S3CredentialProvider, S3Store
 from obstore.exceptions import BaseError, NotSupportedError
 
 __all__ = [
+    "AzureAccessKey",
+    "AzureBearerToken",
+    "AzureConfig",
+    "AzureCredential",
+    "AzureCredentialProvider",
+    "AzureCredentialType",
+    "AzureSASToken",
+    "AzureStore",
     "BackoffConfig",
     "BaseError",
     "ClientConfig",
@@ -44,10 +61,10 @@ __all__ = [
 ]
 
 
-ObjectStore: TypeAlias = S3Store | GCSStore | LocalStore | MemoryStore
+ObjectStore: TypeAlias = AzureStore | GCSStore | S3Store | LocalStore | MemoryStore
 """Any store; works with ``isinstance``."""
 
-SignCapableStore: TypeAlias = S3Store | GCSStore
+SignCapableStore: TypeAlias = AzureStore | GCSStore | S3Store
 """The stores that `obstore.sign` signs URLs for; works with ``isinstance``."""
 
 
@@ -87,6 +104,15 @@ def from_url(
         )
     if location.scheme == "gcs":
         return GCSStore.from_url(
+            url,
+            config=config,
+            client_options=client_options,
+            retry_config=retry_config,
+            credential_provider=credential_provider,
+            **kwargs,
+        )
+    if location.scheme == "azure":
+        return AzureStore.from_url(
             url,
             config=config,
             client_options=client_options,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["tests.fix_gc", "tests.fix_server", "tests.fix_stores"]
+pytest_plugins = ["tests.fix_gc", "tests.fix_server", "tests.fix_stores", "tests.fix_azure"]
 
 # Need more than this project brings along: run only when asked for, and then they start or fail.
 ON_REQUEST = ("ceph", "endurance", "localstack", "network")
@@ -27,10 +27,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what runs on request only, unless ``-m`` names it, and what is not in the matrix of stores and faces."""
     from tests.fix_stores import is_wanted  # not above: pytest rewrites the plugins' asserts when it loads them
+    from tests.servers.install import has_node
 
     items[:] = [item for item in items if is_wanted(getattr(getattr(item, "callspec", None), "params", {}))]
     expression = str(config.getoption("markexpr"))
     unasked = {name for name in ON_REQUEST if name not in expression}
+    if "node" not in expression and not has_node():
+        unasked.add("node")
     left_out = [item for item in items if any(item.get_closest_marker(name) for name in unasked)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

@@ -31,6 +31,8 @@ LACKS: dict[str, frozenset[str]] = {
     # missing_delete: deleting what is not there goes unnoticed; atomic_create: one winner among concurrent creates;
     # copy_condition: the server takes the condition of a copy that must not overwrite, and does not look at it;
     # parts: uploads in parts, as their ETag shows.
+    # range_at_end: a range that begins at the end is refused, instead of being answered by 206 and a Content-Range of nothing;
+    # backslash: keys with backslashes, which Azure takes for slashes.
     "memory": frozenset({"tags", "any_key"}),
     "local": frozenset({"update", "attributes", "tags", "any_key", "order", "missing_delete"}),
     "swift": frozenset({"update", "tags", "tags_refused", "copy_create", "atomic_create"}),
@@ -41,8 +43,13 @@ LACKS: dict[str, frozenset[str]] = {
     "ceph": frozenset({"update", "copy_create", "complete_create", "complete_e_tag"}),
     # It looks at generations when it takes uploads, and there only. The JSON API's ETags do not show parts.
     "fake_gcs": frozenset({"copy_condition", "missing_delete", "parts", "tags"}),
+    **dict.fromkeys(("azurite", "azurite_tls"), frozenset({"missing_delete", "parts", "range_at_end", "backslash"})),
 }
 
+AZURE_KINDS = [
+    pytest.param("azurite", marks=pytest.mark.node),
+    pytest.param("azurite_tls", marks=pytest.mark.node),
+]
 S3_KINDS = [
     "swift",
     "moto_auth",
@@ -50,7 +57,7 @@ S3_KINDS = [
     pytest.param("ceph", marks=pytest.mark.ceph),
     pytest.param("localstack", marks=pytest.mark.localstack),
 ]
-ALL_KINDS = ["memory", "local", *S3_KINDS, "fake_gcs"]
+ALL_KINDS = ["memory", "local", *S3_KINDS, *AZURE_KINDS, "fake_gcs"]
 
 # Faces do not depend on the server: one of each nature sees them all, the slow servers one or two.
 FACES = ["sync", "asyncio", "uvloop"]
@@ -60,6 +67,7 @@ FACES_OF = {
     "moto_auth": {"sync"},
     "ceph": {"sync"},
     "localstack": {"sync"},
+    "azurite_tls": {"sync"},
 }
 
 
@@ -156,6 +164,10 @@ def make_subject(kind: str, request: pytest.FixtureRequest) -> Subject:
         from tests.fix_gcs import make_gcs_subject  # which is made of what stands here
 
         return make_gcs_subject(kind, server)
+    if kind in ("azurite", "azurite_tls"):
+        from tests.fix_azure import make_azure_subject
+
+        return make_azure_subject(kind, server, request.getfixturevalue("azure_judges")(server.endpoint))
     judge = request.getfixturevalue("judges")(server.endpoint)
     bucket = f"b-{secrets.token_hex(8)}"
     judge.create_bucket(Bucket=bucket)

@@ -127,8 +127,8 @@ class KeyTable:
         """
         found: set[str] = set()
         upper = self.prefix.upper()
-        candidates = [(self.variables[name], name) for name in self.variables]
-        candidates += [(key, name.upper()) for name, key in self.spellings.items() if name.startswith(self.prefix)]
+        candidates = [(key, name.upper()) for name, key in self.spellings.items() if name.startswith(self.prefix)]
+        candidates += [(self.variables[name], name) for name in self.variables]
         candidates += [(key, upper + key.upper()) for key in sorted(CLIENT_KEYS)]
         for key, variable in candidates:
             text = environ.get(variable)
@@ -203,7 +203,10 @@ class MergedSettings:
         """Equal if they read back alike."""
         if not isinstance(other, MergedSettings):
             return NotImplemented
-        return self.table.store == other.table.store and self.public() == other.public()
+        if self.table.store != other.table.store or self.public() != other.public():
+            return False
+        own, others = ({k: v for k, v in each.ours().items() if k not in OUR_CLIENT_KEYS} for each in (self, other))
+        return own == others
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -359,8 +362,15 @@ AZURE_KEYS = _table(
     fabric_cluster_identifier azure_fabric_cluster_identifier
     credential_type azure_credential_type
     encryption_key azure_storage_encryption_key azure_encryption_key
+    connection_string azure_storage_connection_string
     """,
     booleans="use_emulator use_fabric_endpoint use_azure_cli skip_signature disable_tagging",
+    ours="connection_string",
     bare=False,
-    variables={"IDENTITY_ENDPOINT": "msi_endpoint"},
+    # The first is App Service's, the others are those of the Azure CLI.
+    variables={
+        "IDENTITY_ENDPOINT": "msi_endpoint",
+        "AZURE_STORAGE_ACCOUNT": "account_name",
+        "AZURE_STORAGE_KEY": "account_key",
+    },
 )

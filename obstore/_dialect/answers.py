@@ -43,6 +43,10 @@ class ObjectReaders:
     resumable = False
     head_after_finish = False
     update_by_version = False
+    delete_batch_min = 1
+    copy_pause_s = 0.0
+    offset_inclusive = False
+    suffix_ranges = True
 
     def _unreadable(self, detail: str, response: Response | None = None, key: str | None = None) -> Exception:
         """A success that does not say what it must."""
@@ -134,6 +138,9 @@ class ObjectReaders:
             raise self._unreadable("Content-Range header not present in partial response", response, key)
         found = parse_content_range(content_range)
         if found is None:
+            start = wanted.start
+            if start is not None and content_range == f"bytes {start}-{start - 1}/{start}":
+                raise self._unreadable(past_end(start, start), response, key)  # Azurite's way to say so
             raise self._unreadable(f'Failed to parse value for CONTENT_RANGE header: "{content_range}"', response, key)
         start, end, size = found
         expected = resolve_range(wanted, size)

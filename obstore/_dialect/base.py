@@ -59,6 +59,7 @@ class Dialect(Protocol):
         host: the ``Host`` value, as it is signed.
         clock_offset: seconds to add to the local clock when signing.
         delete_batch: keys per delete request.
+        delete_batch_min: keys for which that is used; fewer are deleted one by one.
         delete_concurrency: delete requests in flight.
         missing_is_error: whether deleting a missing key fails by default.
         max_parts: parts of one upload.
@@ -70,6 +71,9 @@ class Dialect(Protocol):
         splits_lists: whether listings are in the order of UTF-8 bytes and can begin after any key (``build_list``'s offset), so
             that one can be made by several requests at a time.
         copy_create: how ``copy(overwrite=False)`` can be done.
+        copy_pause_s: seconds between the requests of a copy that the service takes its time for.
+        offset_inclusive: whether listings begin with the offset itself, or may not know of it.
+        suffix_ranges: whether the service knows ranges that count from the end.
         request_id_header: in which answers carry the service's name for a request.
         resumable: whether large objects go up piece by piece: by `build_session`, `build_chunk` and `build_cancel`.
         update_by_version: whether an update is conditional on a version, and not on an ETag.
@@ -79,6 +83,7 @@ class Dialect(Protocol):
     name: str
     clock_offset: float
     delete_batch: int
+    delete_batch_min: int
     delete_concurrency: int
     missing_is_error: bool
     max_parts: int
@@ -93,6 +98,9 @@ class Dialect(Protocol):
     resumable: bool
     head_after_finish: bool
     update_by_version: bool
+    copy_pause_s: float
+    offset_inclusive: bool
+    suffix_ranges: bool
 
     @property
     def endpoint(self) -> str: ...
@@ -313,3 +321,27 @@ def resolve_range(wanted: Range, size: int) -> tuple[int, int]:
         return max(0, size - wanted.suffix), size
     start = wanted.start or 0
     return start, size if wanted.end is None else min(wanted.end, size)
+
+
+def condition_headers(spec: GetSpec) -> list[tuple[str, str]]:
+    """The conditions of a read, as HTTP has them."""
+    headers = []
+    if spec.if_match is not None:
+        headers.append(("if-match", spec.if_match))
+    if spec.if_none_match is not None:
+        headers.append(("if-none-match", spec.if_none_match))
+    if spec.if_modified_since is not None:
+        headers.append(("if-modified-since", format_http_date(spec.if_modified_since)))
+    if spec.if_unmodified_since is not None:
+        headers.append(("if-unmodified-since", format_http_date(spec.if_unmodified_since)))
+    return headers
+
+
+_MAX_OFFSET = 2**63 - 1
+
+
+def slice_of(wanted: Range) -> tuple[int, int] | None:
+    """What the engine cuts out of a whole object that comes instead of a range; a suffix only the answer could place."""
+    if wanted.start is None:
+        return None
+    return wanted.start, (_MAX_OFFSET if wanted.end is None else wanted.end) - wanted.start

@@ -24,6 +24,7 @@ __all__ = [
     "ServiceError",
     "hint_for",
     "hint_for_failure",
+    "read_code",
     "read_error",
     "reason",
 ]
@@ -129,7 +130,7 @@ def read_error(
     error = _read_xml(body) or _read_json(body) or ServiceError(0, None, _page_text(body))
     error.status = response.status
     if error.code is None and not error.message:  # MinIO says in headers what a HEAD answer has no body for
-        error.code = _code(response.header("x-minio-error-code"))
+        error.code = read_code(response.header("x-minio-error-code"))
         error.message = response.header("x-minio-error-desc") or ""
     error.request_id = response.header(request_id_header) or error.request_id
     error.host_id = response.header(host_id_header) or error.host_id
@@ -156,7 +157,7 @@ def _read_xml(body: bytes) -> ServiceError | None:
     found = next((element for element in refusals if element.find("Code") in TRANSIENT_CODES), refusals[0])
     return ServiceError(
         0,
-        _code(found.find("Code")),
+        read_code(found.find("Code")),
         found.find("Message") or "",
         request_id=_id(found.find("RequestId") or document.find("RequestId")),
         host_id=_id(found.find("HostId")),
@@ -176,12 +177,12 @@ def _read_json(body: bytes) -> ServiceError | None:
         return None
     inner = document.get("error", document)
     if isinstance(inner, str):
-        return ServiceError(0, _code(inner), _text(document.get("error_description") or document.get("message")))
+        return ServiceError(0, read_code(inner), _text(document.get("error_description") or document.get("message")))
     if not isinstance(inner, dict):
         return None
     fields = {name.lower(): value for name, value in inner.items()}
     code = fields.get("code", fields.get("__type"))
-    return ServiceError(0, _code(str(code)) if code else None, _text(fields.get("message")))
+    return ServiceError(0, read_code(str(code)) if code else None, _text(fields.get("message")))
 
 
 def _text(value: object) -> str:
@@ -193,7 +194,7 @@ _REGION = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")  # no dot or slash: it becomes
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
-def _code(text: str | None) -> str | None:
+def read_code(text: str | None) -> str | None:
     """A code as programs compare it; anything that does not look like one is none."""
     return text if text and _CODE.fullmatch(text) else None
 

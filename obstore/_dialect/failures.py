@@ -48,7 +48,9 @@ class Failures:
         """What a person can do about a refusal."""
         raise NotImplementedError
 
-    def _class_of(self, request: ObjectRequest, status: int, verdict: Verdict) -> type[exceptions.BaseError]:
+    def _class_of(
+        self, request: ObjectRequest, found: errors.ServiceError, status: int, verdict: Verdict
+    ) -> type[exceptions.BaseError]:
         """The exception's class; ``status`` is the code's own where the answer was a 200."""
         raise NotImplementedError
 
@@ -120,7 +122,7 @@ class Failures:
         )
         verdict = self.failed(request, response, body)
         status = errors.STATUS_OF_CODE.get(found.code or "", 500) if ok else response.status
-        kind = self._class_of(request, status, verdict)
+        kind = self._class_of(request, found, status, verdict)
         key = request.key
         if kind is exceptions.NotFoundError and request.source is not None:
             key = request.source

@@ -58,6 +58,7 @@ class GCSDialect(GCSReaders, GCSUploads, GCSPresigner, GCSFailures):
     delete_batch = 1
     delete_concurrency = 32
     missing_is_error = True
+    offset_inclusive = True
     max_parts = 10_000
     min_part_bytes = 5 * _MIB
     max_part_bytes = 5 * 1024 * _MIB

@@ -89,7 +89,13 @@ class GCSFailures(Failures):
             return "this does not look like the answer of Google Cloud Storage: check base_url and proxies"
         return None
 
-    def _class_of(self, request: ObjectRequest, status: int, verdict: Verdict) -> type[exceptions.BaseError]:
+    def _class_of(
+        self,
+        request: ObjectRequest,
+        found: errors.ServiceError,  # noqa: ARG002 - the status says it
+        status: int,
+        verdict: Verdict,
+    ) -> type[exceptions.BaseError]:
         if verdict == "throttled":
             return exceptions.ThrottledError
         if request.operation == "list":

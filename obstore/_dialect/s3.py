@@ -11,7 +11,7 @@ from obstore._auth.aws import AwsSession
 from obstore._auth.sigv4 import UNSIGNED, Signer, content_md5, encode_query, payload_hash, quote_key
 from obstore._dialect import errors, xml
 from obstore._dialect.attributes import STANDARD, encode_tags
-from obstore._dialect.base import CopyCreate, format_http_date, format_range
+from obstore._dialect.base import CopyCreate, condition_headers, format_range, slice_of
 from obstore._dialect.checksums import Checksum, Crcs
 from obstore._dialect.s3_fail import S3Failures
 from obstore._dialect.s3_read import CHECKSUM_MODE, METADATA, S3Readers
@@ -19,7 +19,7 @@ from obstore._dialect.s3_request import Header, PartTag, S3Request, own
 from obstore._dialect.s3_settings import COPY_SSE, SSE, encryption, place
 from obstore._dialect.s3_sign import S3Presigner
 from obstore._effects import Request, Response
-from obstore._types import Buffer, GetSpec, PutSpec, Range
+from obstore._types import Buffer, GetSpec, PutSpec
 
 if TYPE_CHECKING:
     from obstore._config.s3 import S3Settings
@@ -28,7 +28,6 @@ __all__ = ["PartTag", "S3Dialect", "S3Request"]
 
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
-_MAX_OFFSET = 2**63 - 1
 
 _EMPTY_HASH = payload_hash(None)
 _COPY_HINT = "configure copy_if_not_exists: 'multipart', or a header that this service honours"
@@ -151,17 +150,9 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
 
     def build_get(self, key: str, spec: GetSpec) -> S3Request:
         """GET of an object or a range of it; HEAD where ``spec.head``."""
-        extra: list[Header] = []
+        extra = condition_headers(spec)
         if spec.range is not None and not spec.head:
             extra.append(("range", format_range(spec.range)))
-        if spec.if_match is not None:
-            extra.append(("if-match", spec.if_match))
-        if spec.if_none_match is not None:
-            extra.append(("if-none-match", spec.if_none_match))
-        if spec.if_modified_since is not None:
-            extra.append(("if-modified-since", format_http_date(spec.if_modified_since)))
-        if spec.if_unmodified_since is not None:
-            extra.append(("if-unmodified-since", format_http_date(spec.if_unmodified_since)))
         whole = self._asks_checksums and spec.range is None and not spec.head
         if extra:
             headers = self._headers((*self._part_sse, *extra, *((CHECKSUM_MODE,) if whole else ())))
@@ -175,7 +166,7 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
             headers,
             key=self.list_strip + key,
             payload_hash=self._bodyless_hash,
-            slice_=None if spec.head or spec.range is None else _slice_of(spec.range),
+            slice_=None if spec.head or spec.range is None else slice_of(spec.range),
         )
 
     def build_range(self, key: str, start: int, end: int) -> S3Request:
@@ -535,10 +526,3 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
 
 def _base64_of_hex(digest: str) -> str:
     return base64.b64encode(bytes.fromhex(digest)).decode("ascii")
-
-
-def _slice_of(wanted: Range) -> tuple[int, int] | None:
-    """What the engine cuts out of a whole object that comes instead; a suffix only the answer could place."""
-    if wanted.start is None:
-        return None
-    return wanted.start, (_MAX_OFFSET if wanted.end is None else wanted.end) - wanted.start

@@ -111,7 +111,13 @@ class S3Failures(Failures):
             custom_endpoint=self._custom_endpoint,
         )
 
-    def _class_of(self, request: ObjectRequest, status: int, verdict: Verdict) -> type[exceptions.BaseError]:
+    def _class_of(
+        self,
+        request: ObjectRequest,
+        found: errors.ServiceError,  # noqa: ARG002 - the status says it
+        status: int,
+        verdict: Verdict,
+    ) -> type[exceptions.BaseError]:
         if verdict == "throttled":
             return exceptions.ThrottledError
         if request.operation in ("list", "bulk_delete"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from obstore._auth.cache import credential
 from obstore._auth.sources import ANONYMOUS
+from obstore._dialect.base import resolve_range
 from obstore._effects import (
     COLLECT,
     INTO,
@@ -45,6 +46,7 @@ from obstore._types import (
     PresignedPost,
     PutResult,
     PutSpec,
+    Range,
     SignSpec,
     Upload,
 )
@@ -59,6 +61,8 @@ _HASH_INLINE_BYTES = 1 << 20
 # Copies of more than one request take parts of this size: 10,000 of them suffice for any object.
 _COPY_PART_BYTES = 512 << 20
 _COPY_CONCURRENCY = 8
+# How often an object may change between two requests that must see the same one.
+_CHANGES = 5
 
 
 class Ahead:
@@ -261,6 +265,8 @@ class RemoteBackend:
 
     def get(self, key: str, spec: GetSpec) -> Op[Opened]:
         """Open an object: resumes at its head, the body follows on demand."""
+        if spec.range is not None and spec.range.suffix is not None and not self.dialect.suffix_ranges:
+            return (yield from self._get_suffix(key, spec, spec.range))
         retry = Retry(self.policy)
         request = self.dialect.build_get(key, spec)
         wants_suffix = spec.range is not None and spec.range.suffix is not None
@@ -290,6 +296,26 @@ class RemoteBackend:
             span = (0, meta["size"])
         check = None if spec.head or spec.range is not None else self.dialect.read_checksum(response)
         return RemoteObject(self, request, response, retry, key, span, (meta, attributes), empty=spec.head, check=check)
+
+    def _get_suffix(self, key: str, spec: GetSpec, wanted: Range) -> Op[Opened]:
+        """The last bytes, from a service that has to be told where they begin: its size first, then those of the same object."""
+        for _ in range(_CHANGES):
+            head = self.dialect.build_get(key, spec.with_(range=None, head=True))
+            retry = Retry(self.policy)
+            response = yield from self.request(head, retry=retry)
+            meta = self.dialect.read_head(response, key)
+            span = resolve_range(wanted, meta["size"])
+            if span[0] >= span[1]:
+                said = meta, self.dialect.read_attributes(response)
+                return RemoteObject(self, head, response, retry, key, span, said, empty=True)
+            pinned = spec.if_match is None and spec.version is None
+            exact = spec.with_(range=Range(*span), if_match=meta["e_tag"] if pinned else spec.if_match)
+            try:
+                return (yield from self.get(key, exact))
+            except PreconditionError:
+                if not pinned:
+                    raise
+        raise GenericError.of(self.name, "the object keeps changing while its end is read", key=key, retryable=True)
 
     def get_range(self, key: str, start: int, end: int, into: Any, pin: Pin | None = None) -> Op[Any]:
         """Bytes ``start`` to ``end``, clipped; as ``Bytes``, or their number where they went ``into`` a buffer."""
@@ -463,8 +489,8 @@ class RemoteBackend:
         found = self.dialect.read_list(page)
         if offset is not None and not self.dialect.lists_after:
             found.objects = [meta for meta in found.objects if meta["path"] > offset]
-        elif offset is not None and cursor is None and found.objects and found.objects[0]["path"] == offset:
-            found.objects = found.objects[1:]  # some services begin with the offset itself
+        elif offset is not None and self.dialect.offset_inclusive:
+            _leave_out(found, offset)
         if cursor is not None and found.cursor == cursor:
             raise GenericError.of(self.name, "the listing does not advance: the server repeats its continuation token")
         return found
@@ -519,9 +545,8 @@ class RemoteBackend:
     def delete(self, keys: Sequence[str]) -> Op[list[Exception | None]]:
         """Delete up to ``delete_batch`` keys: one outcome each."""
         dialect = self.dialect
-        if dialect.delete_batch > 1:
-            response = yield from self.request(dialect.build_delete(keys))
-            return dialect.read_delete(response, response.body(), keys)
+        if dialect.delete_batch > 1 and len(keys) >= dialect.delete_batch_min:
+            return (yield from self._delete_batch(keys))
         outcomes: list[Exception | None] = []
         for key in keys:
             try:
@@ -534,6 +559,28 @@ class RemoteBackend:
             else:
                 outcomes.append(None)
         return outcomes
+
+    def _delete_batch(self, keys: Sequence[str]) -> Op[list[Exception | None]]:
+        """Delete by one request, and by further ones what failed for a moment."""
+        dialect = self.dialect
+        retry = Retry(self.policy)
+        outcomes: list[Exception | None] = [None] * len(keys)
+        left = list(range(len(keys)))
+        while True:
+            wanted = [keys[index] for index in left]
+            tries = retry.tries
+            response = yield from self.request(dialect.build_delete(wanted), retry=retry)
+            found = dialect.read_delete(response, response.body(), wanted)
+            unclear = any(_is_unclear(each) for each in retry.attempts[tries:])
+            for index, outcome in zip(left, found, strict=True):
+                # A try before this one may have deleted it, and its answer was lost.
+                outcomes[index] = None if unclear and isinstance(outcome, NotFoundError) else outcome
+            left = [index for index in left if getattr(outcomes[index], "retryable", False)]
+            pause = retry.delay() if left else None
+            if pause is None:
+                return outcomes
+            retry.note_response(response, pause)
+            yield Sleep(pause)
 
     def copy(self, from_: str, to: str, *, overwrite: bool) -> Op[None]:
         """Copy inside the store, by the service."""
@@ -548,6 +595,8 @@ class RemoteBackend:
             while request is not None:
                 response = yield from self.request(request)
                 request = dialect.continue_copy(request, response)
+                if request is not None and dialect.copy_pause_s:
+                    yield Sleep(dialect.copy_pause_s)
         except BaseError as error:
             # One request copies at most 5 GiB, and only the refusal tells that the object is larger.
             if not overwrite or error.status != 400 or error.retryable:
@@ -673,6 +722,18 @@ def _body_if_checked(request: Request, response: Any) -> Any:
 def _is_unclear(attempt: Attempt) -> bool:
     """Whether a try that failed may have been carried out."""
     return attempt.error is not None or (attempt.status or 0) >= 500
+
+
+def _leave_out(page: ListPage, offset: str) -> None:
+    """What lies up to the offset, of a page of a service that begins with it, or does not know of it."""
+    skip = 0
+    for each in page.objects:  # in order: the first one behind it ends the search
+        if each["path"] > offset:
+            break
+        skip += 1
+    if skip:
+        page.objects = page.objects[skip:]
+    page.prefixes = [each for each in page.prefixes if f"{each}/" > offset or offset.startswith(f"{each}/")]
 
 
 def _is_unsatisfied(response: Response) -> bool:

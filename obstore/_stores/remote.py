@@ -57,7 +57,7 @@ class CloudStore(ObjectStoreMethods):
         )
         self._merged = merged
         self._prefix = parse_prefix(prefix)
-        self._client_options = merged.client(client_options, defaults=self._client_defaults)
+        self._client_options = merged.client(client_options, defaults=self._defaults_for(merged))
         self._retry_given = retry_config is not None
         self._policy = RetryPolicy.parse(retry_config)
         self._credential_provider = credential_provider
@@ -65,6 +65,12 @@ class CloudStore(ObjectStoreMethods):
         self._backend = RemoteBackend(
             dialect, ClientHandle(self._client_options, dialect.endpoint), source, self._policy, parse_key
         )
+
+    @classmethod
+    def _defaults_for(cls, merged: MergedSettings) -> Mapping[str, str]:
+        """Client options where nothing says otherwise."""
+        del merged
+        return cls._client_defaults
 
     @classmethod
     def _connect(

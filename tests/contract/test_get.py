@@ -165,7 +165,8 @@ def test_get_of_a_range_past_the_end_fails(stored: Subject, face: Face, wanted):
     with pytest.raises(obs.GenericError) as caught:
         face.get(stored.store, "dir/key", options={"range": wanted})
     if stored.remote:
-        assert caught.value.status == 416
+        at_end = wanted in ((1000, 1001), {"offset": 1000})
+        assert caught.value.status == (206 if at_end and "range_at_end" in stored.lacks else 416)
     assert len(caught.value.attempts) <= 1
 
 

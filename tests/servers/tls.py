@@ -30,3 +30,11 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)
         return context
+
+    def files(self, directory: Path, *names: str) -> tuple[Path, Path]:
+        """Files of a server's certificate and its key, for ``names`` (default localhost and 127.0.0.1)."""
+        certificate = self._ca.issue_cert(*(names or ("localhost", "127.0.0.1")))
+        chain, key = directory / "server.pem", directory / "server.key"
+        chain.write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
+        key.write_bytes(certificate.private_key_pem.bytes())
+        return chain, key

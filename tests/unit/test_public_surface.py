@@ -73,7 +73,7 @@ TYPES = [
     "SuffixRange",
     "UpdateVersion",
 ]
-STORES = ["GCSStore", "LocalStore", "MemoryStore", "S3Store"]
+STORES = ["AzureStore", "GCSStore", "LocalStore", "MemoryStore", "S3Store"]
 MORE = [
     "ObjectStore",
     "__version__",
@@ -86,6 +86,14 @@ MORE = [
 ]
 MORE += ["set_limits", "set_options", "stats", "store"]
 IN_STORE = [
+    "AzureAccessKey",
+    "AzureBearerToken",
+    "AzureConfig",
+    "AzureCredential",
+    "AzureCredentialProvider",
+    "AzureCredentialType",
+    "AzureSASToken",
+    "AzureStore",
     "BackoffConfig",
     "BaseError",
     "ClientConfig",

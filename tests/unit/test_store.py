@@ -281,7 +281,7 @@ def test_from_url(tmp_path: Path) -> None:
         ("memory:///", {"config": {"a": 1}}, obs.BaseError, "MemoryStore does not accept any configuration"),
         ("memory:///", {"credential_provider": Provider()}, obs.BaseError, "MemoryStore does not accept"),
         ("file:///tmp", {"credential_provider": Provider()}, obs.BaseError, "LocalStore does not accept a credential"),
-        ("az://b", {}, obs.NotSupportedError, "not available in this version"),
+        ("az://b", {}, obs.GenericError, "Account must be specified"),
         ("nonsense://b", {}, obs.GenericError, "nonsense"),
         ("nonsense", {}, ValueError, "relative URL without a base"),
         ("s3://b", {"nonsense": 1}, obs.UnknownConfigurationKeyError, "nonsense"),
