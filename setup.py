@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent
 DEBUG = os.environ.get("OBSTORE_DEBUG") == "1"
 SANITIZE = os.environ.get("OBSTORE_SANITIZE", "")
 
-compile_args = ["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"]
+compile_args = ["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"]
 link_args: list[str] = []
 macros: list[tuple[str, str | None]] = [("_GNU_SOURCE", None)]
 
