@@ -362,8 +362,11 @@ class Backend(Protocol):
 
     name: str  # as messages have it: S3, LocalFileSystem, InMemory ...
     missing_is_error: bool  # whether deleting a missing key fails by default
-    delete_batch: int  # keys per delete request
     delete_concurrency: int  # delete requests in flight
+
+    @property
+    def delete_batch(self) -> int:
+        """Keys per delete request."""
 
     def parse_key(self, path: str, argument: str) -> str:
         """Normalise a path argument or raise TypeError/ValueError naming ``argument``."""

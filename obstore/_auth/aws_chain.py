@@ -48,18 +48,32 @@ class ChainSource(CachedSource[AwsCredential]):
         super().__init__(clock=clock)
         self._settings = settings
         self._clients = clients
+        self._place = "looked for when they are needed"
+
+    @property
+    def description(self) -> str:
+        """Where the last ones were found; for `describe_source`."""
+        return self._place
 
     def fetch(self) -> Op[AwsCredential]:
-        return (yield from _Search(self._settings, self._clients).find())
+        search = _Search(self._settings, self._clients)
+        found = yield from search.find()
+        self._place = search.place
+        return found
 
 
 class _Search:
-    """One walk along the chain."""
+    """One walk along the chain.
+
+    Attributes:
+        place: where credentials were found, in a few words.
+    """
 
     def __init__(self, settings: ChainSettings, clients: Clients) -> None:
         self._settings = settings
         self._clients = clients
         self._config = AwsConfig()
+        self.place = ""
 
     def find(self) -> Op[AwsCredential]:
         settings = self._settings
@@ -79,8 +93,10 @@ class _Search:
             found = yield from self._web_identity(settings.profile)
         if found is None:
             found = yield from container_credentials(settings, self._clients)
+            self.place = "container"
         if found is None:
             found = yield from instance_credentials(settings.metadata(self._config), self._clients)
+            self.place = "instance metadata"
         if found is None:
             raise self._nothing()
         return found
@@ -91,6 +107,7 @@ class _Search:
             found = yield from self._web_identity(self._settings.profile)
         else:
             found = yield from container_credentials(self._settings, self._clients)
+            self.place = "container"
         if found is None:
             raise self._nothing()
         return found
@@ -109,7 +126,9 @@ class _Search:
 
     def _target_profile(self, name: str) -> Op[AwsCredential | None]:
         if self._takes_role(name):
-            return (yield from self._role(name, ()))
+            found = yield from self._role(name, ())
+            self.place = f"role of profile {name!r}"
+            return found
         return (yield from self._own_of_profile(name))
 
     def _text(self, profile: str, key: str) -> str | None:
@@ -124,6 +143,7 @@ class _Search:
         if found is not None:
             return found
         if any(self._text(name, key) for key in ("sso_session", "sso_start_url", "sso_account_id", "sso_role_name")):
+            self.place = f"sign-in of profile {name!r}"
             return (yield from self._sso(name))
         if self._text(name, "login_session"):
             raise UnauthenticatedError(
@@ -132,8 +152,10 @@ class _Search:
         for section in (self._config.credentials.get(name, {}), None, self._config.config.get(name, {})):
             if section is None:
                 if command := self._text(name, "credential_process"):
+                    self.place = f"process of profile {name!r}"
                     return (yield from process_credentials(command, name))
             elif section.get("aws_access_key_id"):
+                self.place = f"keys of profile {name!r}"
                 return read_keys(section, _SECTION_NAMES, f"profile {name!r}")
         return None
 
@@ -158,6 +180,7 @@ class _Search:
             "RoleSessionName": setting("role_session_name") or "WebIdentitySession",
             "DurationSeconds": self._text(profile, "duration_seconds") or "3600",
         }
+        self.place = "web identity"
         try:
             return (yield from self._sts().assume_role_with_web_identity(token, parameters))
         finally:

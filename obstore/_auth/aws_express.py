@@ -13,6 +13,7 @@ from obstore._auth.aws_http import Answer, Clients, ask, refused
 from obstore._auth.aws_keys import element_text, read_keys
 from obstore._auth.cache import CachedSource, credential
 from obstore._auth.sigv4 import Signer, payload_hash
+from obstore._auth.sources import describe_source
 from obstore._effects import Op
 
 __all__ = ["ExpressSource"]
@@ -58,6 +59,11 @@ class ExpressSource(CachedSource[AwsCredential]):
         self._region = region
         self._clients = clients
         self._signer = Signer("s3express")
+
+    @property
+    def description(self) -> str:
+        """For `describe_source`."""
+        return f"sessions by {describe_source(self.base)}"
 
     def fetch(self) -> Op[AwsCredential]:
         keys = yield from credential(self.base)

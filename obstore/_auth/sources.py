@@ -12,7 +12,16 @@ from obstore._auth.cache import THRESHOLD_S, C, CachedSource, Source, Unpicklabl
 from obstore._effects import Await, Call, Op
 from obstore.exceptions import UnauthenticatedError
 
-__all__ = ["ANONYMOUS", "Anonymous", "ProviderSource", "Static", "Unconfigured", "problem_of", "read_expiry"]
+__all__ = [
+    "ANONYMOUS",
+    "Anonymous",
+    "ProviderSource",
+    "Static",
+    "Unconfigured",
+    "describe_source",
+    "problem_of",
+    "read_expiry",
+]
 
 
 def problem_of(name: str, value: str, *, ascii_only: bool = True) -> str | None:
@@ -58,6 +67,7 @@ class Static(Unpicklable, Generic[C]):
     """
 
     renewable = False
+    description = "given"
 
     def __init__(self, fixed: C) -> None:
         self._fixed = fixed
@@ -81,6 +91,8 @@ class Anonymous(Static[Any]):
         beneath: the source that would be used without ``skip_signature``; presigned URLs still need it.
     """
 
+    description = "none: requests are not signed"
+
     def __init__(self, beneath: Source[Any]) -> None:
         super().__init__(ANONYMOUS)
         self.beneath = beneath
@@ -95,6 +107,7 @@ class Unconfigured(Unpicklable):
     """
 
     renewable = False
+    description = "none are configured"
 
     def __init__(self, message: str, hint: str) -> None:
         self._message = message
@@ -162,6 +175,11 @@ class ProviderSource(CachedSource[C]):
     def __repr__(self) -> str:
         return f"ProviderSource({self._name})"
 
+    @property
+    def description(self) -> str:
+        """For `describe_source`."""
+        return f"credential_provider: {self._name}"
+
     def fetch(self) -> Op[C]:
         # Calling a coroutine function runs none of its code yet.
         outcome = self._call() if self._is_async else (yield Call(self._call))
@@ -194,3 +212,9 @@ def _wait_and_read(given: Awaitable[Any], read: Callable[[Any], C | str]) -> Op[
             if inspect.iscoroutine(unstarted) and inspect.getcoroutinestate(unstarted) == inspect.CORO_CREATED:
                 unstarted.close()
     return outcome
+
+
+def describe_source(source: Any) -> str:
+    """Where a source's credentials come from, in a few words."""
+    found: str = getattr(source, "description", type(source).__name__)
+    return found

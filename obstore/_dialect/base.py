@@ -25,7 +25,7 @@ from obstore._types import (
     Range,
     SignSpec,
 )
-from obstore.exceptions import Attempt
+from obstore.exceptions import Attempt, BaseError
 
 # What to do about an answer that is not a success:
 #   retry      the same request again, after a backoff
@@ -206,6 +206,12 @@ class Dialect(Protocol):
 
     def adapt(self, request: Request) -> bool:
         """Take out of ``request``, and of all to come, what the service does not know. False where there is nothing."""
+
+    def lacks_batches(self, error: BaseError) -> bool:
+        """Whether the refusal of a batch of deletions means that the service has none: then ``delete_batch`` is 1 from now on."""
+
+    def describe(self) -> dict[str, Any]:
+        """Where requests go and what was learnt of the service, for people; without secrets."""
 
     def follow(self, request: Request, response: Response, body: Buffer) -> bool:
         """Move to where the container lives. False where the answer does not say, or names where ``request`` went."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from obstore import exceptions
 from obstore._dialect import errors
@@ -57,6 +58,14 @@ class Failures:
     def adapt(self, request: Request) -> bool:  # noqa: ARG002 - for services whose kind knows all that is sent
         """Take out of ``request``, and of all to come, what the service does not know."""
         return False
+
+    def lacks_batches(self, error: exceptions.BaseError) -> bool:  # noqa: ARG002 - for services of which all have them
+        """Whether the refusal of a batch of deletions means that the service has none."""
+        return False
+
+    def describe(self) -> dict[str, Any]:
+        """Where requests go and what was learnt of the service, for people; without secrets."""
+        return {"learnt": {"clock_offset": round(self.clock_offset, 1)} if self.clock_offset else {}}
 
     # ---- what is the same for all
 

@@ -510,6 +510,37 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner):
         request.headers = [header for header in request.headers if header != CHECKSUM_MODE]
         return True
 
+    def lacks_batches(self, error: exceptions.BaseError) -> bool:
+        """See `Dialect.lacks_batches`."""
+        if error.status not in (405, 501) and error.code not in ("MethodNotAllowed", "NotImplemented"):
+            return False
+        self.delete_batch = 1
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        """See `Dialect.describe`."""
+        settings = self._settings
+        learnt = super().describe()["learnt"]
+        if self._site.region != settings.region:
+            learnt["region"] = self._site.region
+        if self.delete_batch == 1 and not settings.disable_bulk_delete:
+            learnt["bulk_delete"] = False
+        if settings.verify_downloads and not self._asks_checksums:
+            learnt["checksums"] = False
+        if settings.access_point is not None:
+            style = "access point"
+        elif settings.express_zone is not None:
+            style = "directory bucket"
+        else:
+            style = "virtual" if settings.virtual_hosted_style else "path"
+        return {
+            "endpoint": self.endpoint,
+            "region": self._site.region,
+            "region_given": settings.region_given,
+            "addressing": style,
+            "learnt": learnt,
+        }
+
     def follow(self, request: Request, response: Response, body: Buffer) -> bool:
         """Sign for, and without a custom endpoint go to, the region that the answer names.
 

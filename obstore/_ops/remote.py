@@ -122,9 +122,13 @@ class RemoteBackend:
         self.parse_key = parse_key
         self.name = dialect.name
         self.missing_is_error = dialect.missing_is_error
-        self.delete_batch = dialect.delete_batch
         self.delete_concurrency = dialect.delete_concurrency
         self.splits_lists = dialect.splits_lists
+
+    @property
+    def delete_batch(self) -> int:
+        """Keys per delete request; may fall to 1 when the service turns out to have no other."""
+        return self.dialect.delete_batch
 
     # ---- one request ------------------------------------------------------------------------------------
 
@@ -546,19 +550,40 @@ class RemoteBackend:
         """Delete up to ``delete_batch`` keys: one outcome each."""
         dialect = self.dialect
         if dialect.delete_batch > 1 and len(keys) >= dialect.delete_batch_min:
-            return (yield from self._delete_batch(keys))
-        outcomes: list[Exception | None] = []
-        for key in keys:
             try:
-                yield from self.request(dialect.build_delete_one(key))
-            except NotFoundError as exc:
-                # A try before this one may have deleted it, and its answer was lost.
-                outcomes.append(None if any(_is_unclear(each) for each in exc.attempts[:-1]) else exc)
+                return (yield from self._delete_batch(keys))
             except BaseError as exc:
-                outcomes.append(exc)
-            else:
-                outcomes.append(None)
+                if not dialect.lacks_batches(exc):
+                    raise
+        if len(keys) == 1:
+            return [(yield from self._delete_one(keys[0]))]
+        outcomes: list[Exception | None] = [None] * len(keys)
+
+        def one(index: int) -> Op[None]:
+            outcomes[index] = yield from self._delete_one(keys[index])
+
+        running: list[Any] = []
+        try:
+            for index in range(len(keys)):
+                running.append((yield Fork(one(index))))
+                yield from settle(running, self.delete_concurrency)
+            yield from settle(running, 1)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            yield Cancel(running)
+            raise
         return outcomes
+
+    def _delete_one(self, key: str) -> Op[Exception | None]:
+        try:
+            yield from self.request(self.dialect.build_delete_one(key))
+        except NotFoundError as exc:
+            # A try before this one may have deleted it, and its answer was lost.
+            return None if any(_is_unclear(each) for each in exc.attempts[:-1]) else exc
+        except BaseError as exc:
+            return exc
+        return None
 
     def _delete_batch(self, keys: Sequence[str]) -> Op[list[Exception | None]]:
         """Delete by one request, and by further ones what failed for a moment."""

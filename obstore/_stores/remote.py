@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+from obstore._auth.sources import describe_source
 from obstore._config.client import ClientOptions
 from obstore._config.keys import KeyTable, MergedSettings
 from obstore._config.paths import parse_key, parse_prefix
@@ -27,6 +28,7 @@ class CloudStore(ObjectStoreMethods):
 
     _keys: ClassVar[KeyTable]
     _scheme: ClassVar[Scheme]
+    _backend: RemoteBackend
     _client_defaults: ClassVar[Mapping[str, str]] = {}
     _own = frozenset(
         {
@@ -127,6 +129,21 @@ class CloudStore(ObjectStoreMethods):
     def client_options(self) -> dict[str, Any] | None:
         """The client options as given, or ``None``."""
         return self._client_options.published()
+
+    def describe(self) -> dict[str, Any]:
+        """What the store is set to and what it has learnt of its service, for people and bug reports; without secrets.
+
+        Under ``learnt`` stands what differs from the settings because the service's answers said so: the region that the
+        bucket was found in, the difference of its clock, requests that it does not know and that are done otherwise.
+        """
+        backend = self._backend
+        return {
+            "store": type(self).__name__,
+            self._keys.identity: self._identity,
+            "prefix": self._prefix,
+            "credentials": describe_source(backend.source),
+            **backend.dialect.describe(),
+        }
 
     @property
     def retry_config(self) -> RetryConfig | None:
