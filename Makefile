@@ -25,7 +25,7 @@ SWITCHES := debug=$(OBSTORE_DEBUG) sanitize=$(OBSTORE_SANITIZE)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build test demo check fmt endurance bench wheel sanitize tsan clean distclean FORCE
+.PHONY: help build test demo check docs fmt endurance bench wheel sanitize tsan clean distclean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ check: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/lint ## lint, formatting and typ
 	$(BIN)/zizmor --quiet --offline .github/workflows
 	$(BIN)/mypy
 	$(BIN)/basedpyright --warnings tests/typing
+
+docs: $(STAMPS)/build $(STAMPS)/docs ## build the documentation into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 fmt: $(STAMPS)/lint ## format all sources in place
 	$(BIN)/ruff check --fix-only $(PY_PATHS)
@@ -115,7 +118,7 @@ $(STAMPS)/build: $(NATIVE) pyproject.toml $(STAMPS)/venv $(STAMPS)/switches
 	@cp $(STAMPS)/switches $(STAMPS)/built
 	@touch $@
 
-$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/demo: $(STAMPS)/%: pyproject.toml $(STAMPS)/venv
+$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/demo $(STAMPS)/docs: $(STAMPS)/%: pyproject.toml $(STAMPS)/venv
 	$(PIP) install --group $*
 	@touch $@
 

@@ -7,6 +7,7 @@ real server, which the examples find the way a user's program finds AWS: through
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import secrets
@@ -88,3 +89,12 @@ def test_links_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if not target.startswith("https://"):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_public_function_has_an_example() -> None:
+    """The page of functions leaves none out, nor any twin."""
+    import obstore
+
+    functions = {name for name in obstore.__all__ if inspect.isfunction(getattr(obstore, name))}
+    source = "".join(block for _, block in python_blocks(ROOT / "docs" / "functions.md"))
+    assert functions - set(re.findall(r"obs\.(\w+)\(", source)) == set()
