@@ -220,6 +220,7 @@ class LocalBackend(Unsigned):
     missing_is_error = True
     delete_batch = 256
     delete_concurrency = 4
+    single_put = False
 
     def __init__(self, root: Path | None, *, automatic_cleanup: bool, mkdir: bool) -> None:
         self._tree = Tree(None if root is None else os.fspath(root), mkdir=mkdir)

@@ -144,6 +144,7 @@ class MemoryBackend(Unsigned):
     missing_is_error = False
     delete_batch = 1000
     delete_concurrency = 1
+    single_put = False
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}

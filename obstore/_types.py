@@ -363,6 +363,7 @@ class Backend(Protocol):
     name: str  # as messages have it: S3, LocalFileSystem, InMemory ...
     missing_is_error: bool  # whether deleting a missing key fails by default
     delete_concurrency: int  # delete requests in flight
+    single_put: bool  # every object goes up in one request, so that to cut a buffer into parts would only copy it
 
     @property
     def delete_batch(self) -> int:

@@ -23,6 +23,7 @@ from obstore._stores.azure import (
     AzureStore,
 )
 from obstore._stores.gcs import GCSCredential, GCSCredentialProvider, GCSStore
+from obstore._stores.http import HTTPStore
 from obstore._stores.local import LocalStore
 from obstore._stores.memory import MemoryStore
 from obstore._stores.s3 import S3Credential, S3CredentialProvider, S3Store
@@ -44,6 +45,7 @@ __all__ = [
     "GCSCredential",
     "GCSCredentialProvider",
     "GCSStore",
+    "HTTPStore",
     "LocalStore",
     "MemoryStore",
     "ObjectStore",
@@ -61,7 +63,7 @@ __all__ = [
 ]
 
 
-ObjectStore: TypeAlias = AzureStore | GCSStore | S3Store | LocalStore | MemoryStore
+ObjectStore: TypeAlias = AzureStore | GCSStore | S3Store | HTTPStore | LocalStore | MemoryStore
 """Any store; works with ``isinstance``."""
 
 SignCapableStore: TypeAlias = AzureStore | GCSStore | S3Store
@@ -120,6 +122,10 @@ def from_url(
             credential_provider=credential_provider,
             **kwargs,
         )
+    if location.scheme == "http":
+        if config or kwargs or credential_provider is not None:
+            raise BaseError("HTTPStore does not accept any configuration")
+        return HTTPStore.from_url(url, client_options=client_options, retry_config=retry_config)
     if location.scheme == "local":
         if credential_provider is not None:
             raise BaseError("LocalStore does not accept a credential_provider")

@@ -11,7 +11,7 @@ import pytest
 pytest_plugins = ["tests.fix_gc", "tests.fix_server", "tests.fix_stores", "tests.fix_azure"]
 
 # Need more than this project brings along: run only when asked for, and then they start or fail.
-ON_REQUEST = ("ceph", "endurance", "localstack", "network")
+ON_REQUEST = ("ceph", "endurance", "localstack", "network", "webservers")
 
 
 NOT_RUN: pytest.StashKey[dict[str, int]] = pytest.StashKey()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.servers.ceph import Ceph
+from tests.servers.dav import ApacheDav, LighttpdDav, NginxDav, WsgiDav
 from tests.servers.fakes3 import FakeS3
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.gcs import FakeGCS
@@ -74,6 +75,30 @@ def localstack() -> Iterator[LocalStack]:
 @pytest.fixture(scope="session")
 def ceph() -> Iterator[Ceph]:
     with Ceph() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def webdav() -> Iterator[WsgiDav]:
+    with WsgiDav() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def apache() -> Iterator[ApacheDav]:
+    with ApacheDav() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nginx() -> Iterator[NginxDav]:
+    with NginxDav() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def lighttpd() -> Iterator[LighttpdDav]:
+    with LighttpdDav() as server:
         yield server
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from obstore import PutResult
     from obstore.store import ObjectStore
 
+# What no WebDAV server has, or none of those at hand.
+_DAV = frozenset({"tags", "any_key", "missing_delete", "parts", "kept_attributes", "atomic_create"})
+
 LACKS: dict[str, frozenset[str]] = {
     # update: replacing a version with put(mode={"e_tag": ...}); attributes: anything stored beside the bytes;
     # tags: storing them; tags_refused: the server answers 501 to them rather than ignoring them;
@@ -30,9 +33,12 @@ LACKS: dict[str, frozenset[str]] = {
     # complete_e_tag: the ETag in the answer to that completion, which Ceph leaves empty;
     # missing_delete: deleting what is not there goes unnoticed; atomic_create: one winner among concurrent creates;
     # copy_condition: the server takes the condition of a copy that must not overwrite, and does not look at it;
-    # parts: uploads in parts, as their ETag shows.
     # range_at_end: a range that begins at the end is refused, instead of being answered by 206 and a Content-Range of nothing;
     # backslash: keys with backslashes, which Azure takes for slashes.
+    # parts: uploads in parts, as their ETag shows; kept_attributes: attributes are sent, and the server keeps none;
+    # attributes_refused: the server answers 501 to some of them; conditions: it ignores some of a GET; list_e_tag: ETags in listings;
+    # strong_e_tag: ETags that If-Match may name, which Apache has a second after the write only;
+    # dot_names: listings of names that begin with a dot; long_names: names of 255 bytes.
     "memory": frozenset({"tags", "any_key"}),
     "local": frozenset({"update", "attributes", "tags", "any_key", "order", "missing_delete"}),
     "swift": frozenset({"update", "tags", "tags_refused", "copy_create", "atomic_create"}),
@@ -44,6 +50,10 @@ LACKS: dict[str, frozenset[str]] = {
     # It looks at generations when it takes uploads, and there only. The JSON API's ETags do not show parts.
     "fake_gcs": frozenset({"copy_condition", "missing_delete", "parts", "tags"}),
     **dict.fromkeys(("azurite", "azurite_tls"), frozenset({"missing_delete", "parts", "range_at_end", "backslash"})),
+    "webdav": _DAV | {"attributes_refused"},
+    "apache": _DAV | {"strong_e_tag"},
+    "nginx": _DAV | {"list_e_tag", "dot_names"},
+    "lighttpd": _DAV | {"long_names", "conditions"},
 }
 
 AZURE_KINDS = [
@@ -57,7 +67,13 @@ S3_KINDS = [
     pytest.param("ceph", marks=pytest.mark.ceph),
     pytest.param("localstack", marks=pytest.mark.localstack),
 ]
-ALL_KINDS = ["memory", "local", *S3_KINDS, *AZURE_KINDS, "fake_gcs"]
+DAV_KINDS = [
+    "webdav",
+    pytest.param("apache", marks=pytest.mark.webservers),
+    pytest.param("nginx", marks=pytest.mark.webservers),
+    pytest.param("lighttpd", marks=pytest.mark.webservers),
+]
+ALL_KINDS = ["memory", "local", *S3_KINDS, *AZURE_KINDS, "fake_gcs", *DAV_KINDS]
 
 # Faces do not depend on the server: one of each nature sees them all, the slow servers one or two.
 FACES = ["sync", "asyncio", "uvloop"]
@@ -68,6 +84,9 @@ FACES_OF = {
     "ceph": {"sync"},
     "localstack": {"sync"},
     "azurite_tls": {"sync"},
+    "apache": {"sync"},
+    "nginx": {"sync"},
+    "lighttpd": {"sync"},
 }
 
 
@@ -168,6 +187,10 @@ def make_subject(kind: str, request: pytest.FixtureRequest) -> Subject:
         from tests.fix_azure import make_azure_subject
 
         return make_azure_subject(kind, server, request.getfixturevalue("azure_judges")(server.endpoint))
+    if kind in ("webdav", "apache", "nginx", "lighttpd"):
+        from tests.fix_dav import make_dav_subject
+
+        return make_dav_subject(kind, server)
     judge = request.getfixturevalue("judges")(server.endpoint)
     bucket = f"b-{secrets.token_hex(8)}"
     judge.create_bucket(Bucket=bucket)

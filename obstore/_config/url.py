@@ -28,6 +28,7 @@ class Location:
         prefix: of the keys, or None; for S3, GCS and Azure.
         path: of the directory; for local.
         url: in normal form; for HTTP.
+        user: ``user:password`` of the URL, still percent-encoded, or None; for HTTP.
     """
 
     scheme: Scheme
@@ -35,6 +36,7 @@ class Location:
     prefix: str | None = None
     path: str | None = None
     url: str | None = None
+    user: str | None = field(default=None, repr=False)
 
 
 def parse_scheme(url: str) -> Scheme:
@@ -321,8 +323,7 @@ def _bucket(scheme: Scheme, config: dict[str, str], path: str, url: str, first: 
 
 
 def _http(parts: _Parts, url: str) -> Location:
-    del parts
-    return Location(scheme="http", url=normalise_http_url(url))
+    return Location(scheme="http", url=normalise_http_url(url), user=parts.user)
 
 
 def _local(parts: _Parts, url: str) -> Location:

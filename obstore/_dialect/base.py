@@ -78,6 +78,7 @@ class Dialect(Protocol):
         resumable: whether large objects go up piece by piece: by `build_session`, `build_chunk` and `build_cancel`.
         update_by_version: whether an update is conditional on a version, and not on an ETag.
         head_after_finish: whether only the object itself knows the ETag that a multipart upload gave it.
+        max_redirects: how often a request may be sent to another place.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Dialect(Protocol):
     copy_pause_s: float
     offset_inclusive: bool
     suffix_ranges: bool
+    max_redirects: int
 
     @property
     def endpoint(self) -> str: ...

@@ -31,10 +31,12 @@ class Failures:
     Attributes:
         name: the store as messages name it.
         clock_offset: seconds to add to the local clock when signing.
+        max_redirects: how often a request may be sent to another place.
     """
 
     name: str
     clock_offset: float
+    max_redirects = 1
 
     # ---- what the service's dialect says
 

@@ -257,6 +257,8 @@ def _put_source(
 ) -> Op[PutResult]:
     if use_multipart is None:
         use_multipart = source.size is not None and source.size > chunk
+        if backend.single_put and isinstance(source, BufferSource):
+            use_multipart = False
     if use_multipart:
         return (yield from upload(backend, key, source, spec, chunk, window))
     body: list[Buffer] = []

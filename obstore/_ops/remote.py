@@ -63,6 +63,8 @@ _COPY_PART_BYTES = 512 << 20
 _COPY_CONCURRENCY = 8
 # How often an object may change between two requests that must see the same one.
 _CHANGES = 5
+# Kinds of requests whose success may be an error all the same, as the body tells.
+_CHECKED = frozenset({"bulk_delete", "collection", "copy", "delete", "finish", "part", "rename"})
 
 
 class Ahead:
@@ -109,6 +111,8 @@ class RemoteBackend:
         source: credentials.
         policy: retries.
     """
+
+    single_put = False
 
     def __init__(
         self, dialect: Dialect, client: Any, source: Any, policy: RetryPolicy, parse_key: Callable[[str, str], str]
@@ -163,7 +167,8 @@ class RemoteBackend:
         source = self.copy_source if request.operation == "copy" else self.source
         if retry is None:
             retry = Retry(self.policy)
-        refreshed = adjusted = followed = False
+        refreshed = adjusted = False
+        redirects = 0
         if request.body and _size(request.body) > _HASH_INLINE_BYTES:
             yield Call(dialect.prepare, request)
         while True:
@@ -196,7 +201,9 @@ class RemoteBackend:
                 continue
             status = response.status
             if 200 <= status < 300:
-                if status != 200 or not dialect.ok_body_is_error(request, _body_if_checked(request, response)):
+                if status not in (200, 207) or not dialect.ok_body_is_error(
+                    request, _body_if_checked(request, response)
+                ):
                     return response
             elif accept is not None and accept(response):
                 return response
@@ -217,8 +224,8 @@ class RemoteBackend:
             elif verdict == "adapt":
                 if dialect.adapt(request):
                     pause = 0.0
-            elif verdict == "redirect" and not followed:
-                followed = True
+            elif verdict == "redirect" and redirects < dialect.max_redirects:
+                redirects += 1
                 if dialect.follow(request, response, body):
                     pause = 0.0
             retry.note_response(response, pause or 0.0)
@@ -740,8 +747,8 @@ class RemoteUpload:
 
 
 def _body_if_checked(request: Request, response: Any) -> Any:
-    """The body of a 200 whose kind of request may carry an error there; empty for all others."""
-    return response.body() if request.operation in ("copy", "finish", "bulk_delete", "part") else b""
+    """The body of a 200 or 207 whose kind of request may carry an error there; empty for all others."""
+    return response.body() if request.operation in _CHECKED else b""
 
 
 def _is_unclear(attempt: Attempt) -> bool:

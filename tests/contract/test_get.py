@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -193,7 +194,15 @@ def test_range_streams_in_chunks(stored: Subject, face: Face):
 # ---- conditions -----------------------------------------------------------------------------------------
 
 
+def _let_a_second_pass(subject: Subject) -> None:
+    assert obs.head(subject.store, "dir/key")["e_tag"].startswith("W/")
+    while obs.head(subject.store, "dir/key")["e_tag"].startswith("W/"):
+        time.sleep(0.2)
+
+
 def test_if_match(stored: Subject, face: Face):
+    if "strong_e_tag" in stored.lacks:
+        _let_a_second_pass(stored)
     e_tag = face.head(stored.store, "dir/key")["e_tag"]
     # Servers differ in whether they take "*" and lists; ours do.
     for value in (e_tag,) if stored.remote else (e_tag, "*", f'"other", {e_tag}'):
@@ -201,7 +210,7 @@ def test_if_match(stored: Subject, face: Face):
     with pytest.raises(obs.PreconditionError) as caught:
         face.get(stored.store, "dir/key", options={"if_match": '"other"'})
     assert "dir/key" in str(caught.value)
-    if stored.remote:
+    if stored.remote and "conditions" not in stored.lacks:
         assert caught.value.status == 412
 
 
@@ -245,6 +254,8 @@ def test_dates_of_any_zone_mean_the_same_moment(stored: Subject, zone: timezone)
 
 
 def test_range_and_condition_together(stored: Subject, face: Face):
+    if "strong_e_tag" in stored.lacks:
+        _let_a_second_pass(stored)
     e_tag = face.head(stored.store, "dir/key")["e_tag"]
     options = {"range": (1, 3), "if_match": e_tag}
     assert face.body(face.get(stored.store, "dir/key", options=options)) == DATA[1:3]
