@@ -472,6 +472,14 @@ static ob_kind tls_kind(const ob_transfer *x, long os_error) {
   return broke ? OB_KIND_CONNECT : OB_KIND_TLS;
 }
 
+/* Whether a proxy refused to make the connection, and would again: wrong credentials, a host that it does not let us to. */
+static bool proxy_refuses(const ob_transfer *x, int code) {
+  long answer = ob_get_long(x->easy, OB_CURLINFO_HTTP_CONNECTCODE);
+  if (answer >= 400 && answer < 500 && answer != 408 && answer != 429) return true;
+  const char *text = x->error; /* SOCKS answers have no status */
+  return code == OB_CURLE_PROXY && (strstr(text, "rejected") != NULL || strstr(text, "authentication") != NULL);
+}
+
 static ob_kind kind_of(const ob_transfer *x, int code, long os_error) {
   switch (code) {
   case OB_CURLE_OK:
@@ -533,6 +541,7 @@ void ob_transfer_result_onloop(ob_transfer *x, int code) {
   outcome->curl_code = x->verdict_set ? 0 : code;
   if (!x->verdict_set) {
     outcome->kind = kind_of(x, code, os_error);
+    if (code != OB_CURLE_OK && proxy_refuses(x, code)) outcome->kind = OB_KIND_PROTOCOL;
     if (code != OB_CURLE_OK) { /* else the text may tell of a try that was mended */
       const char *text = x->error[0] != '\0' ? x->error : ob_lib.easy_strerror(code);
       snprintf(outcome->message, sizeof outcome->message, "%s", text);

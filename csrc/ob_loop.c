@@ -11,6 +11,7 @@
 
 #define TICK_US 1000000
 #define MEMORY_TICK_US 20000
+#define OB_STREAMS_PER_CONNECTION 16L /* HTTP/2 and HTTP/3 */
 #define EASIES_KEPT OB_LOOP_TRANSFERS
 
 ob_counter ob_live_easies;
@@ -641,6 +642,8 @@ ob_loop *ob_loop_start(int index, long connections) {
     ob_free(loop);
     return NULL;
   }
+  /* More streams than this, and another connection is made: one alone is bounded by its windows and by one core's TLS. */
+  (void)ob_set_multi_long(loop->multi, OB_CURLMOPT_MAX_CONCURRENT_STREAMS, OB_STREAMS_PER_CONNECTION);
   (void)ob_set_multi_long(loop->multi, OB_CURLMOPT_QUICK_EXIT, 1L); /* 8.20 and later: do not join resolver threads */
   /* The thread finds its own id under the lock. */
   ob_lock(&loop->lock);

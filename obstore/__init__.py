@@ -82,6 +82,7 @@ from obstore.exceptions import (
 from obstore.store import (
     AzureStore,
     GCSStore,
+    HTTPStore,
     LocalStore,
     MemoryStore,
     ObjectStore,
@@ -110,6 +111,7 @@ __all__ = [
     "GenericError",
     "GetOptions",
     "GetResult",
+    "HTTPStore",
     "IntegrityError",
     "InvalidPathError",
     "JoinError",

@@ -34,7 +34,7 @@ LACKS: dict[str, frozenset[str]] = {
     # missing_delete: deleting what is not there goes unnoticed; atomic_create: one winner among concurrent creates;
     # copy_condition: the server takes the condition of a copy that must not overwrite, and does not look at it;
     # range_at_end: a range that begins at the end is refused, instead of being answered by 206 and a Content-Range of nothing;
-    # backslash: keys with backslashes, which Azure takes for slashes.
+    # backslash: keys with backslashes, which Azure takes for slashes;
     # parts: uploads in parts, as their ETag shows; kept_attributes: attributes are sent, and the server keeps none;
     # attributes_refused: the server answers 501 to some of them; conditions: it ignores some of a GET; list_e_tag: ETags in listings;
     # strong_e_tag: ETags that If-Match may name, which Apache has a second after the write only;

@@ -30,6 +30,8 @@ class ClientConfig(TypedDict, total=False):
         default_headers: sent with every request.
         disable_system_certificates: trust ``root_certificate`` only; False by default.
         http1_only: True by default. False lets TLS connections use HTTP/2.
+        http3: try HTTP/3 (QUIC) where TLS is spoken, and fall back to what the server has; False by default. Ours, unknown to
+            the Rust library.
         http2_only: use HTTP/2 without asking; False by default.
         http2_keep_alive_interval: pause between HTTP/2 pings. Checked and read back only: libcurl has no such setting.
         http2_keep_alive_timeout: wait for the answer to one. Likewise without effect.
@@ -41,11 +43,14 @@ class ClientConfig(TypedDict, total=False):
         pool_max_idle_per_host: idle connections kept for a host. Checked and read back only: the limit of connections
             (``obstore.set_limits``) bounds them.
         proxy_ca_certificate: PEM text of certificates that an HTTPS proxy is verified with.
-        proxy_excludes: hosts reached without the proxy, with commas between them.
-        proxy_url: proxy of all requests. Without it ``HTTPS_PROXY`` and its kin are obeyed.
+        proxy_excludes: hosts reached without the proxy, with commas between them: names with all below them, addresses,
+            networks (``10.0.0.0/8``), ``*``.
+        proxy_url: proxy of all requests: ``http``, ``https``, ``socks5``, ``socks5h`` ..., with user and password where it wants
+            them. Without it ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` are obeyed.
         randomize_addresses: take a host's addresses in random order; True by default.
         read_timeout: a transfer that moves no byte for so long has failed; 30 s by default.
-        root_certificate: PEM bundle of certificates to trust beside the system's.
+        root_certificate: PEM bundle of certificates to trust beside the system's, or beside those that ``SSL_CERT_FILE`` and its
+            kin name.
         timeout: whole request, body included, per attempt; none by default.
         user_agent: ``obstore/<version>`` by default.
     """
@@ -57,6 +62,7 @@ class ClientConfig(TypedDict, total=False):
     default_headers: dict[str, str] | dict[str, bytes]
     disable_system_certificates: bool
     http1_only: bool
+    http3: bool
     http2_keep_alive_interval: str | timedelta
     http2_keep_alive_timeout: str | timedelta
     http2_keep_alive_while_idle: bool | str
@@ -81,6 +87,7 @@ _BOOLEANS = {
     "allow_invalid_certificates": "allow_invalid_certificates",
     "disable_system_certificates": "disable_system_certificates",
     "http2_keep_alive_while_idle": "http2_keep_alive_while_idle",
+    "http3": "http3",
     "randomize_addresses": "randomize_addresses",
 }
 _DURATIONS = {
@@ -103,7 +110,7 @@ _OTHER_TEXTS = ("proxy_ca_certificate", "proxy_excludes", "proxy_url")
 # Keys that may also stand in a store's configuration and in the environment.
 CLIENT_KEYS = frozenset({*_BOOLEANS, *_DURATIONS, *_INTEGERS, *_HEADER_VALUES, *_PROTOCOLS, *_OTHER_TEXTS})
 # Those that the Rust library does not know, and that are therefore never read back.
-OUR_CLIENT_KEYS = frozenset({"max_connections"})
+OUR_CLIENT_KEYS = frozenset({"http3", "max_connections"})
 
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -119,9 +126,10 @@ class ClientOptions:
 
     Attributes:
         default_headers: names in lower case.
-        http_version: 11; 20 where TLS may negotiate HTTP/2; 21 for HTTP/2 without asking.
+        http_version: 11; 20 where TLS may negotiate HTTP/2; 21 for HTTP/2 without asking; 30 where HTTP/3 is tried.
         max_connections: 0 for no limit of the store's own.
         given: what `published` returns a copy of.
+        ours: what was given for keys that the Rust library does not know, as text.
     """
 
     allow_http: bool = False
@@ -132,7 +140,8 @@ class ClientOptions:
     read_timeout_s: float | None = 30.0
     default_content_type: str | None = None
     default_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    http_version: Literal[11, 20, 21] = 11
+    http_version: Literal[11, 20, 21, 30] = 11
+    http3: bool = False
     http2_keep_alive_interval_s: float | None = None
     http2_keep_alive_timeout_s: float | None = None
     http2_keep_alive_while_idle: bool = False
@@ -147,6 +156,7 @@ class ClientOptions:
     user_agent: str = f"obstore/{__version__}"
     max_connections: int = 0
     given: dict[str, Any] | None = field(default=None, repr=False)
+    ours: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(
@@ -171,14 +181,16 @@ class ClientOptions:
         texts = dict(under or {})
         fields: dict[str, Any] = {}
         given: dict[str, Any] | None = None
+        ours: dict[str, str] = {}
         if options is not None:
             if not isinstance(options, dict):
                 raise TypeError(f"client_options: '{type(options).__name__}' object is not an instance of 'dict'")
             given = {}
             for key, value in options.items():
                 _take(key, value, texts, fields, given)
+            ours = {key: texts[key].text for key in map(str.lower, options) if key in OUR_CLIENT_KEYS}
         texts.update(over or {})
-        return cls(**_read(texts), **fields, given=given)
+        return cls(**_read(texts), **fields, given=given, ours=ours)
 
     def published(self) -> dict[str, Any] | None:
         """The options as given, for ``store.client_options``: None if none were, and only keys the Rust library knows.
@@ -257,12 +269,20 @@ def _read(texts: Mapping[str, Setting]) -> dict[str, Any]:
     return fields
 
 
-def _http_version(texts: Mapping[str, Setting]) -> Literal[11, 20, 21]:
+def _http_version(texts: Mapping[str, Setting]) -> Literal[11, 20, 21, 30]:
+    if "http3" in texts and texts["http3"].as_bool():
+        return 30
     if "http2_only" in texts and texts["http2_only"].as_bool():
         return 21
     if "http1_only" in texts and not texts["http1_only"].as_bool():
         return 20
     return 11
+
+
+def check_proxy(url: str | None) -> None:
+    """Raise GenericError where the environment's proxy is no URL of one."""
+    if url is not None:
+        _proxy(Setting(url, "the proxy variables of the environment"))
 
 
 def _proxy(setting: Setting) -> str:

@@ -333,9 +333,21 @@ def hint_for(
     return None
 
 
+# What libcurl says of an HTTP and of a SOCKS proxy.
+_PROXY_WANTS_PASSWORD = (
+    "connect tunnel failed, response 407",
+    "no authentication method was acceptable",
+    "rejected by the socks",
+)
+
+
 def hint_for_failure(kind: str, message: str, url: str) -> str | None:
     """What to do about a transfer that ended without an answer."""
     text = message.lower()
+    if any(word in text for word in _PROXY_WANTS_PASSWORD):
+        return "the proxy wants a user and a password (proxy_url='http://user:password@host:port'), or those given are wrong"
+    if "connect tunnel failed" in text:
+        return "the proxy does not let requests to this host and port through: set proxy_excludes or NO_PROXY to go without it"
     if url.startswith("http:") and kind in ("protocol", "engine") and ("protocol" in text or "allow_http" in text):
         return "set allow_http=True in client_options to use an unencrypted endpoint"
     if kind == "tls":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from obstore import exceptions
 from obstore._dialect.answers import ObjectReaders, past_end
 from obstore._dialect.attributes import STANDARD
-from obstore._dialect.base import format_http_date, format_range, parse_length
+from obstore._dialect.base import EPOCH, format_http_date, format_range, parse_http_date, parse_length
 from obstore._dialect.http_fail import HttpFailures
 from obstore._dialect.http_request import HttpRequest, origin_of, own_http, quote_path, resolve
 from obstore._dialect.request import Header
@@ -48,6 +49,7 @@ class HttpDialect(ObjectReaders, HttpFailures):
     delete_batch = 1
     delete_concurrency = 10
     missing_is_error = True
+    splits_lists = False
     clock_offset = 0.0
     request_id_header = "x-request-id"
     version_header = ""  # HTTP has no versions
@@ -326,6 +328,13 @@ class HttpDialect(ObjectReaders, HttpFailures):
         )
         if e_tag is None or response.header("etag") != e_tag:
             raise self._unreadable("the object changed while it was read", response)
+
+    def _modified(self, response: Response, text: str | None, key: str) -> datetime:  # noqa: ARG002 - it never fails
+        """A date that cannot be read counts as none: the object is good all the same."""
+        try:
+            return EPOCH if text is None else parse_http_date(text)
+        except ValueError:
+            return EPOCH
 
     def read_put(self, response: Response) -> PutResult:
         """Many servers tell no ETag here."""

@@ -1,4 +1,4 @@
-"""Which libcurl to load, and which file of certificates to trust.
+"""Which libcurl to load.
 
 Nothing is loaded here and pycurl is never imported: its distribution is read as files. In order:
 
@@ -17,21 +17,10 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path, PurePath
 
-__all__ = ["ca_file", "candidates", "find"]
+__all__ = ["candidates", "find"]
 
 _BUNDLED = ("pycurl.libs/libcurl-*.so*", "pycurl/.dylibs/libcurl*.dylib", "pycurl.libs/libcurl-*.dll")
 _EXTENSION = ("pycurl.so", "pycurl.*.so", "pycurl/*.so")
-
-# Where systems keep their bundle: Debian, Red Hat, SUSE, Alpine and macOS, FreeBSD.
-_CA_FILES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-    "/usr/local/share/certs/ca-root-nss.crt",
-)
-_CA_VARIABLES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
 
 
 def find(env: Mapping[str, str] = os.environ) -> str:
@@ -84,38 +73,6 @@ def candidates(env: Mapping[str, str] = os.environ) -> Iterator[str]:
         name, folder = "libcurl.so.4", "lib"
     yield str(Path(sys.prefix, folder, name))
     yield name
-
-
-def ca_file(env: Mapping[str, str] = os.environ) -> str | None:
-    """The file of certificates to trust where the caller names none.
-
-    A bundled libcurl has the path of its build image compiled in, so one is always named: the first of ``AWS_CA_BUNDLE``,
-    ``SSL_CERT_FILE``, ``CURL_CA_BUNDLE`` and ``REQUESTS_CA_BUNDLE`` that is set, Python's own default, the places where systems
-    keep it, certifi. A variable's value is returned even if no such file exists: to trust others than those asked for
-    would be worse than the error that follows. A directory is passed over, as libcurl takes a file here.
-
-    Args:
-        env: where the variables are looked up.
-
-    Returns:
-        A path, or ``None`` if there is none; libcurl then falls back on its own default, and never on trusting everyone.
-    """
-    for variable in _CA_VARIABLES:
-        value = env.get(variable)
-        if value and not os.path.isdir(value):
-            return value
-
-    import ssl
-
-    defaults = ssl.get_default_verify_paths()
-    for path in (defaults.cafile, defaults.openssl_cafile, *_CA_FILES):
-        if path and os.path.isfile(path):
-            return path
-    try:
-        import certifi  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        return None
-    return str(certifi.where())
 
 
 # ---- pycurl's distribution --------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from obstore._ops.retry import Retry
 from obstore._ops.spool import SpooledUpload
 from obstore._serverless import check_conditions
 from obstore._types import (
+    PLAIN_GET,
     Buffer,
     GetSpec,
     ListPage,
@@ -90,6 +91,9 @@ class HttpBackend(RemoteBackend):
         if response.status == 416:
             # The last bytes of an empty object are none; only its meta is missing from the answer.
             return (yield from self._get_nothing(key, suffix or 0, request, response, retry))
+        size = self.http.whole_size(response) if spec is PLAIN_GET else None
+        if size is not None:
+            return RemoteObject(self, request, response, retry, key, (0, size), None)
         if not self.http.tells_size(response):
             return (yield from self._get_whole(key, spec, request, response, retry))
         if suffix is not None and response.status == 200 and response.header("content-range") is None:
@@ -108,7 +112,7 @@ class HttpBackend(RemoteBackend):
         if suffix == 0:
             span = (meta["size"], meta["size"])
         self._hold(spec, meta, response)
-        return RemoteObject(self, request, response, meta, span, attributes, retry, empty=suffix == 0)
+        return RemoteObject(self, request, response, retry, key, span, (meta, attributes), empty=suffix == 0)
 
     def _hold(self, spec: GetSpec, meta: ObjectMeta, response: Any) -> None:
         """Hold the conditions against what came, as some servers ignore them; give the response up where they fail."""
@@ -128,12 +132,12 @@ class HttpBackend(RemoteBackend):
         meta = yield from self.head(key, None)
         if meta["size"] and suffix:
             raise GenericError.of(self.name, "the object changed while its range was read", key=key)
-        return RemoteObject(self, request, response, meta, (meta["size"], meta["size"]), {}, retry)
+        return RemoteObject(self, request, response, retry, key, (meta["size"], meta["size"]), (meta, {}))
 
     def _get_head(self, key: str, spec: GetSpec, retry: Retry) -> Op[Opened]:
         request, response, meta, attributes = yield from self._head(key, spec)
         self._hold(spec, meta, None)
-        return RemoteObject(self, request, response, meta, (0, meta["size"]), attributes, retry, empty=True)
+        return RemoteObject(self, request, response, retry, key, (0, meta["size"]), (meta, attributes), empty=True)
 
     def _get_whole(self, key: str, spec: GetSpec, request: HttpRequest, response: Any, retry: Retry) -> Op[Opened]:
         """An answer that does not say how long it is: its end tells, so it is read before anything is said of it."""
@@ -194,6 +198,10 @@ class HttpBackend(RemoteBackend):
             return (yield from level(self, prefix))
         walk = cursor if cursor is not None else Walk(self, prefix, offset)
         return (yield from walk.page())
+
+    def begin_list(self, prefix: str, offset: str | None, cursor: Any) -> Op[None]:  # noqa: ARG002 - for none
+        """Nothing: a walk asks for several collections at once by itself."""
+        yield from ()
 
     def is_collection(self, key: str) -> Op[bool | None]:
         """Whether a collection has this name; ``None`` where the server does not tell."""
@@ -405,17 +413,20 @@ class HeldObject:
         self.timing = timing
         self._rest = body if start == 0 and end == len(body) else body[start:end]
 
+    def ready(self) -> Any:
+        """The same as `collect`."""
+        rest, self._rest = self._rest, b""
+        return rest
+
     def collect(self) -> Op[Any]:
         """All of the body that was not read yet."""
         yield from ()
-        rest, self._rest = self._rest, b""
-        return rest
+        return self.ready()
 
     def read(self, size: int) -> Op[bytes]:  # noqa: ARG002 - all of it is at hand
         """All that is left."""
         yield from ()
-        rest, self._rest = self._rest, b""
-        return bytes(rest)
+        return bytes(self.ready())
 
     def close(self) -> None:
         """Let go of the bytes."""

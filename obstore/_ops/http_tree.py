@@ -149,14 +149,19 @@ def _ask(backend: HttpBackend, collection: str, depth: str) -> Op[tuple[list[Obj
     if response.status == 404:
         return [], []
     listing = read_listing(backend, response, backend.http.collection_path)
-    found = [*(item["path"] for item in listing.objects), *listing.prefixes]
+    objects, names = list(listing.objects), listing.prefixes
+    found = [*(item["path"] for item in objects), *names]
     if found and all(path.startswith("/") for path in found):
         # Not below our path: something in between rewrites paths. The shortest is that of the collection asked for.
         here = min(found, key=len).rstrip("/") + "/"
-        listing = read_listing(backend, response, here.removesuffix(collection) if collection else here)
-    objects = [item for item in listing.objects if _is_below(item["path"], collection)]
-    names = [f"{name}/" for name in listing.prefixes if _is_below(name, collection)]
-    return objects, names
+        root = here.removesuffix(collection) if collection else here
+        for item in objects:
+            item["path"] = item["path"].removeprefix(root)
+        names = [name.removeprefix(root) for name in names]
+    return (
+        [item for item in objects if _is_below(item["path"], collection)],
+        [f"{name}/" for name in names if _is_below(name, collection)],
+    )
 
 
 def _is_below(path: str, collection: str) -> bool:

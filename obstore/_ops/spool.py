@@ -26,6 +26,7 @@ class SpooledUpload:
 
     max_parts: int | None = None
     min_part_bytes = 0
+    max_parallel: int | None = None
 
     def __init__(self, put: Callable[[Sequence[Buffer]], Op[PutResult]]) -> None:
         self._put = put

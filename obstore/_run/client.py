@@ -8,7 +8,11 @@ import os
 import weakref
 from typing import TYPE_CHECKING
 
+from obstore._config.client import check_proxy
+from obstore._config.proxy import proxy_of, without_proxy
 from obstore._engine import Client, lifecycle
+from obstore._engine._core import curl_info
+from obstore.exceptions import GenericError, NotSupportedError
 
 if TYPE_CHECKING:
     from obstore._config.client import ClientOptions
@@ -25,15 +29,15 @@ class ClientHandle:
     Args:
         options: the store's client options.
         endpoint: ``scheme://host:port`` whose throttling the store shares with all others of that endpoint.
-        follow: redirects to follow; 0 for signed requests.
+        roams: whether requests may be redirected to other endpoints, encrypted ones among them.
     """
 
-    __slots__ = ("__weakref__", "_client", "endpoint", "follow", "options")
+    __slots__ = ("__weakref__", "_client", "endpoint", "options", "roams")
 
-    def __init__(self, options: ClientOptions, endpoint: str, follow: int = 0) -> None:
+    def __init__(self, options: ClientOptions, endpoint: str, *, roams: bool = False) -> None:
         self.options = options
         self.endpoint = endpoint
-        self.follow = follow
+        self.roams = roams
         self._client: Client | None = None
 
     def engine_client(self) -> Client:
@@ -41,6 +45,8 @@ class ClientHandle:
 
         Raises:
             ImportError: libcurl cannot be loaded.
+            GenericError: a file of certificates cannot be read, or the environment's proxy is none.
+            NotSupportedError: the options ask for a protocol that this libcurl does not speak.
         """
         client = self._client
         if client is None:
@@ -55,12 +61,17 @@ class ClientHandle:
 
     def _make(self) -> Client:
         options = self.options
+        _check_protocol(options.http_version)
+        proxy, excludes = options.proxy_url, options.proxy_excludes
+        if proxy is None:
+            proxy, excludes = proxy_of(self.endpoint)
+            check_proxy(proxy)
         return Client(
             endpoint=self.endpoint,
             user_agent=options.user_agent,
-            ca_file=self._ca_file() if self.endpoint.startswith("https") or options.proxy_url else None,
-            proxy=options.proxy_url,
-            no_proxy=options.proxy_excludes,
+            ca_file=self._ca_file() if self.roams or proxy or self.endpoint.startswith("https") else None,
+            proxy=proxy,
+            no_proxy=without_proxy(excludes, self.endpoint),
             proxy_ca_file=self._pem_file(options.proxy_ca_certificate.encode())
             if options.proxy_ca_certificate
             else None,
@@ -70,25 +81,23 @@ class ClientHandle:
             idle_timeout_ms=_ms(options.pool_idle_timeout_s),
             verify=not options.allow_invalid_certificates,
             http_version=options.http_version,
-            follow=self.follow,
             shuffle_dns=options.randomize_addresses,
             insecure_http=options.allow_http,
             max_connections=options.max_connections or 0,
         )
 
     def _ca_file(self) -> str | None:
-        """The file of trusted certificates: the system's, the user's, or both in a private file of ours."""
-        from obstore._engine import libcurl
+        """The file of trusted certificates: the system's, or those of several sources in a private file of ours."""
+        from obstore._engine.certificates import ca_files
 
         options = self.options
-        system = None if options.disable_system_certificates else libcurl.ca_file()
-        if options.root_certificate is None:
-            return system
-        pem = options.root_certificate
-        if system is not None:
-            with open(system, "rb") as file:
-                pem = file.read() + b"\n" + pem
-        return self._pem_file(pem)
+        files = [] if options.disable_system_certificates else ca_files()
+        if options.root_certificate is None and len(files) < 2:
+            return files[0] if files else None
+        pems = [_read_pem(file) for file in files]
+        if options.root_certificate is not None:
+            pems.append(options.root_certificate)
+        return self._pem_file(b"\n".join(pems))
 
     def _pem_file(self, pem: bytes) -> str:
         """A private temporary file that lives as long as this handle."""
@@ -99,6 +108,25 @@ class ClientHandle:
             file.write(pem)
         weakref.finalize(self, _remove, path, os.getpid())
         return path
+
+
+def _read_pem(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise GenericError.of("HTTP client", f"certificates cannot be read from {path}: {error.strerror}") from None
+
+
+def _check_protocol(http_version: int) -> None:
+    """Say at once what libcurl would only say of each request."""
+    needs = {20: "http2", 21: "http2", 30: "http3"}.get(http_version)
+    if needs is not None and not curl_info()[needs]:
+        raise NotSupportedError.of(
+            "",
+            f"libcurl {curl_info()['version']} speaks no HTTP/{needs[-1]}",
+            hint="pip install -U pycurl brings one that does; see obstore.debug_info()",
+        )
 
 
 def _remove(path: str, owner: int) -> None:

@@ -63,7 +63,7 @@ class HTTPStore(ObjectStoreMethods):
         )
         self._backend = HttpBackend(
             dialect,
-            ClientHandle(self._client_options, dialect.endpoint),
+            ClientHandle(self._client_options, dialect.endpoint, roams=True),
             Static(ANONYMOUS),
             self._policy,
             _parse_key,
@@ -123,8 +123,8 @@ class HTTPStore(ObjectStoreMethods):
 
     def __reduce__(self) -> tuple[Any, ...]:
         client = self.client_options
-        if self._client_options.max_connections:
-            client = {**(client or {}), "max_connections": self._client_options.max_connections}
+        if self._client_options.ours:
+            client = {**(client or {}), **self._client_options.ours}
         url = self._url if self._user is None else self._url.replace("://", f"://{self._user}@", 1)
         arguments = {"url": url, "client_options": client, "retry_config": self.retry_config}
         return rebuild, (type(self), HTTPStore, arguments, added_attributes(self, self._own))

@@ -164,7 +164,6 @@ class CloudStore(ObjectStoreMethods):
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = self.__getnewargs_ex__()[1]
         arguments["config"] = {**arguments["config"], **self._merged.ours()}
-        if self._client_options.max_connections and "max_connections" not in arguments["config"]:
-            arguments["config"]["max_connections"] = str(self._client_options.max_connections)
+        arguments["config"] = {**self._client_options.ours, **arguments["config"]}
         base = next(kind for kind in type(self).__mro__ if kind.__module__ == "obstore.store")
         return rebuild, (type(self), base, arguments, added_attributes(self, self._own))

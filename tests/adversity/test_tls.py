@@ -27,11 +27,57 @@ def test_own_authority_is_trusted_on_request(authority: Authority, face: Face, f
         assert {r.headers["host"] for r in server.requests} == {f"localhost:{server.port}"}
 
 
-def test_authority_in_the_environment_is_trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+@pytest.mark.parametrize("form", ["file", "directory"])
+@pytest.mark.parametrize(
+    "variable", ["AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"]
+)
+def test_authority_in_the_environment_is_trusted(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, variable: str, form: str, tmp_path: Path
+):
+    if (variable, form) == ("SSL_CERT_DIR", "file"):
+        (tmp_path / "other.pem").write_bytes(Authority(tmp_path).pem)  # one of several
+    (tmp_path / "ours.pem").write_bytes(authority.pem)
+    for name in ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    is_file = form == "file" and variable != "SSL_CERT_DIR"
+    monkeypatch.setenv(variable, str(tmp_path / "ours.pem" if is_file else tmp_path))
     with FakeS3(tls=authority.context()) as server:
         server.add("k", b"data")
         assert obs.get(S3Store(**_config(server)), "k").bytes() == b"data"
+
+
+def test_an_own_authority_comes_beside_those_of_the_environment(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    other = Authority(tmp_path)
+    for name in ("AWS_CA_BUNDLE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    for issuer in (authority, other):
+        with FakeS3(tls=issuer.context()) as server:
+            server.add("k", b"data")
+            store = S3Store(**_config(server, root_certificate=other.pem))
+            assert obs.get(store, "k").bytes() == b"data"
+            alone = S3Store(**_config(server, root_certificate=other.pem, disable_system_certificates=True))
+            if issuer is other:
+                assert obs.get(alone, "k").bytes() == b"data"
+            else:
+                with pytest.raises(obs.GenericError, match=r"(?i)certificate"):
+                    obs.get(alone, "k")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_missing_bundle_is_an_error_and_never_a_reason_to_trust_others(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: bool
+):
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    with FakeS3(tls=authority.context()) as server:
+        client = {"root_certificate": authority.pem} if own else {}
+        with pytest.raises(obs.GenericError, match=r"(?i)certificate") as caught:
+            obs.get(S3Store(**_config(server, **client)), "k")
+        assert not isinstance(caught.value, FileNotFoundError)
+        assert server.requests == []
 
 
 @pytest.mark.parametrize("case", ["unknown authority", "other authority", "expired", "wrong host"])

@@ -514,7 +514,14 @@ def test_listings_are_in_key_order(scripted: ScriptedServer, face: Face, deep: b
 
 def test_a_walk_asks_as_it_is_read_and_passes_over_what_lies_before_the_offset(scripted: ScriptedServer):
     names = [f"{i:03}/file" for i in range(100)]
-    scripted.handler = tree(names, deep=False)
+    walk = tree(names, deep=False)
+
+    def slowly(request: Request) -> Reply:
+        reply = walk(request)
+        reply.delay = 0.01
+        return reply
+
+    scripted.handler = slowly
     store = store_at(scripted.url)
     stream = iter(obs.list(store))
     for _ in range(3):

@@ -686,7 +686,7 @@ static void has_path(const char *href, const char *path) {
 }
 
 static void has_etag(const char *given, const char *expected) {
-  char document[500];
+  static char document[500];
   snprintf(document, sizeof document,
            DAV("<D:response><D:href>/k</D:href><D:propstat><D:prop><D:getcontentlength>3</D:getcontentlength>"
                "<D:getetag>%s</D:getetag></D:prop></D:propstat></D:response>"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import ssl
 import struct
 import subprocess
 import sys
@@ -226,54 +225,6 @@ def test_elf_reader_reads_a_real_module(tmp_path: Path) -> None:
     needed, run_paths = libcurl._read_elf(out.read_bytes())
     assert any(name.startswith("libm.so") for name in needed)
     assert run_paths == ["$ORIGIN/a", "/b"]
-
-
-# ---- certificates -------------------------------------------------------------------------------------------
-
-
-def paths(cafile: str | None, openssl_cafile: str) -> ssl.DefaultVerifyPaths:
-    return ssl.DefaultVerifyPaths(cafile, None, "SSL_CERT_FILE", openssl_cafile, "SSL_CERT_DIR", "/no/such/certs")
-
-
-@pytest.fixture
-def bare_system(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Neither Python nor the system knows a bundle, and certifi is not installed."""
-    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths(None, "/no/such/cert.pem"))
-    monkeypatch.setattr(libcurl, "_CA_FILES", ())
-    monkeypatch.setitem(sys.modules, "certifi", None)
-    return monkeypatch
-
-
-def test_ca_variables_in_order() -> None:
-    env = {"REQUESTS_CA_BUNDLE": "/r", "CURL_CA_BUNDLE": "/c", "SSL_CERT_FILE": "/s", "AWS_CA_BUNDLE": "/a"}
-    for name in ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
-        assert libcurl.ca_file(env) == env.pop(name)  # taken though no such file exists
-
-
-def test_ca_variable_with_a_folder_or_nothing_is_passed_over(tmp_path: Path) -> None:
-    env = {"AWS_CA_BUNDLE": "", "SSL_CERT_FILE": str(tmp_path), "CURL_CA_BUNDLE": "/c"}
-    assert libcurl.ca_file(env) == "/c"
-
-
-def test_ca_file_of_python_then_of_openssl_then_of_the_system_then_certifi(
-    bare_system: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    names = ("python.pem", "openssl.pem", "system.pem")
-    python, openssl, system = (str(tmp_path / name) for name in names)
-    for name in names:
-        (tmp_path / name).touch()
-    assert libcurl.ca_file({}) is None
-
-    certifi = ModuleType("certifi")
-    certifi.where = lambda: "/certifi.pem"  # type: ignore[attr-defined]
-    bare_system.setitem(sys.modules, "certifi", certifi)
-    assert libcurl.ca_file({}) == "/certifi.pem"
-    bare_system.setattr(libcurl, "_CA_FILES", ("/no/such/file.pem", system))
-    assert libcurl.ca_file({}) == system
-    bare_system.setattr(ssl, "get_default_verify_paths", lambda: paths(None, openssl))
-    assert libcurl.ca_file({}) == openssl
-    bare_system.setattr(ssl, "get_default_verify_paths", lambda: paths(python, openssl))
-    assert libcurl.ca_file({}) == python
 
 
 def test_finder_imports_no_ssl_by_itself() -> None:

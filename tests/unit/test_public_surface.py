@@ -73,7 +73,7 @@ TYPES = [
     "SuffixRange",
     "UpdateVersion",
 ]
-STORES = ["AzureStore", "GCSStore", "LocalStore", "MemoryStore", "S3Store"]
+STORES = ["AzureStore", "GCSStore", "HTTPStore", "LocalStore", "MemoryStore", "S3Store"]
 MORE = [
     "ObjectStore",
     "__version__",
@@ -101,6 +101,7 @@ IN_STORE = [
     "GCSCredential",
     "GCSCredentialProvider",
     "GCSStore",
+    "HTTPStore",
     "LocalStore",
     "MemoryStore",
     "ObjectStore",
