@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from obstore import exceptions
 from obstore._dialect.answers import ObjectReaders, past_end
 from obstore._dialect.attributes import STANDARD
-from obstore._dialect.base import EPOCH, format_http_date, format_range, parse_http_date, parse_length
+from obstore._dialect.base import EPOCH, condition_headers, format_range, parse_http_date, parse_length, slice_of
 from obstore._dialect.http_fail import HttpFailures
 from obstore._dialect.http_request import HttpRequest, origin_of, own_http, quote_path, resolve
 from obstore._dialect.request import Header
@@ -107,14 +107,7 @@ class HttpDialect(ObjectReaders, HttpFailures):
         own: list[Header] = []
         if spec.range is not None and not spec.head:
             own.append(("range", format_range(spec.range)))
-        if spec.if_match is not None:
-            own.append(("if-match", spec.if_match))
-        if spec.if_none_match is not None:
-            own.append(("if-none-match", spec.if_none_match))
-        if spec.if_modified_since is not None:
-            own.append(("if-modified-since", format_http_date(spec.if_modified_since)))
-        if spec.if_unmodified_since is not None:
-            own.append(("if-unmodified-since", format_http_date(spec.if_unmodified_since)))
+        own += condition_headers(spec)
         return HttpRequest(
             "HEAD" if spec.head else "GET",
             self.path_of(key),
@@ -122,7 +115,7 @@ class HttpDialect(ObjectReaders, HttpFailures):
             own,
             self._common,
             key=key,
-            slice_=None if spec.head or spec.range is None else _slice_of(spec.range),
+            slice_=None if spec.head or spec.range is None else slice_of(spec.range),
         )
 
     def build_range(self, key: str, start: int, end: int) -> HttpRequest:
@@ -156,14 +149,7 @@ class HttpDialect(ObjectReaders, HttpFailures):
 
     def build_probe(self, key: str, spec: GetSpec) -> HttpRequest:
         """GET of an object's first byte, which tells what HEAD would where HEAD is refused."""
-        probe = GetSpec(
-            if_match=spec.if_match,
-            if_none_match=spec.if_none_match,
-            if_modified_since=spec.if_modified_since,
-            if_unmodified_since=spec.if_unmodified_since,
-            range=Range(0, 1),
-        )
-        return self.build_get(key, probe)
+        return self.build_get(key, spec.with_(head=False, range=Range(0, 1)))
 
     def build_put(self, key: str, body: Sequence[Buffer], spec: PutSpec) -> HttpRequest:
         """PUT of a whole object. A condition is sent for updates only: servers ignore ``If-None-Match: *`` here."""
@@ -339,10 +325,3 @@ class HttpDialect(ObjectReaders, HttpFailures):
     def read_put(self, response: Response) -> PutResult:
         """Many servers tell no ETag here."""
         return {"e_tag": response.header("etag"), "version": None}
-
-
-def _slice_of(wanted: Range) -> tuple[int, int] | None:
-    """What the engine cuts out of a whole object that comes instead; a suffix only the answer could place."""
-    if wanted.start is None:
-        return None
-    return wanted.start, (_MAX_OFFSET if wanted.end is None else wanted.end) - wanted.start

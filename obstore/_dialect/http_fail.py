@@ -70,7 +70,13 @@ class HttpFailures(Failures):
             found.message = _parts_failed(body)
         return found
 
-    def _class_of(self, request: ObjectRequest, status: int, verdict: Verdict) -> type[exceptions.BaseError]:
+    def _class_of(
+        self,
+        request: ObjectRequest,
+        found: errors.ServiceError,  # noqa: ARG002 - servers have no codes
+        status: int,
+        verdict: Verdict,
+    ) -> type[exceptions.BaseError]:
         if verdict == "throttled":
             return exceptions.ThrottledError
         if status in (405, 501):

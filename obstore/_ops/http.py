@@ -101,7 +101,7 @@ class HttpBackend(RemoteBackend):
             if suffix < size:
                 # It knows no ranges, and where its last bytes begin is known only now.
                 response.cancel()
-                spec = _with_range(spec, Range(size - suffix, size) if suffix else Range(size - 1, size))
+                spec = spec.with_(range=Range(size - suffix, size) if suffix else Range(size - 1, size))
                 request = self.http.build_get(key, spec)
                 response = yield from self.request(request, STREAM, retry=retry)
         try:
@@ -154,7 +154,7 @@ class HttpBackend(RemoteBackend):
             if failure is not None:
                 yield from self.after_failure(request, failure, retry, self.http.endpoint + request.path)
         if body is None:
-            plain = self.http.build_get(key, _with_range(spec, None))
+            plain = self.http.build_get(key, spec.with_(range=None))
             response = yield from self.request(plain, COLLECT, retry=retry)
             body = response.body()
         meta, attributes = self.http.read_whole(response, key, len(body))
@@ -431,17 +431,6 @@ class HeldObject:
     def close(self) -> None:
         """Let go of the bytes."""
         self._rest = b""
-
-
-def _with_range(spec: GetSpec, wanted: Range | None) -> GetSpec:
-    return GetSpec(
-        if_match=spec.if_match,
-        if_none_match=spec.if_none_match,
-        if_modified_since=spec.if_modified_since,
-        if_unmodified_since=spec.if_unmodified_since,
-        range=wanted,
-        version=spec.version,
-    )
 
 
 def _above(path: str) -> str:
