@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from obstore._auth.cache import CachedSource
+from obstore._auth.cache import CachedSource, credential
 from obstore._auth.gcp import GcpCredential
 from obstore._auth.google_http import ClientFor, with_http
 from obstore._effects import COLLECT, AttemptFailed, Call, Op, Send
@@ -109,7 +109,7 @@ class GoogleSource(CachedSource[GcpCredential]):
         """Who signs. The metadata server is asked for the name of its account."""
         credentials = yield from self._loaded()
         if getattr(credentials, "service_account_email", None) == "default":
-            yield from with_http(lambda transport: _refresh(credentials, transport), self._client_for)
+            yield from credential(self)
         return _identity(credentials)
 
 
@@ -196,7 +196,8 @@ def read_info(name: str, *, path: str | None = None, text: str | None = None) ->
             text = Path(path).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) else type(error).__name__
-            raise GenericError.of("GCS", f"cannot read {where}: {reason}") from None
+            hint = f"it was named by {name}, or by GOOGLE_{name.upper()} in the environment"
+            raise GenericError.of("GCS", f"cannot read {where}: {reason}", hint=hint) from None
     try:
         info = json.loads(text or "")
     except ValueError:

