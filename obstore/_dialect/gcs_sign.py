@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from obstore._auth.sigv4 import quote_key
 from obstore._dialect.base import SendRequest
 from obstore._dialect.gcs_request import GCSRequest
+from obstore._dialect.policy import exactly, policy_conditions
 from obstore._dialect.request import Header
-from obstore._dialect.s3_sign import exactly, policy_conditions
 from obstore._effects import Call, Cancel, Fork, Join, Op
 from obstore._types import PostSpec, PresignedPost, SignSpec
 from obstore.exceptions import GenericError, UnauthenticatedError

@@ -16,6 +16,7 @@ from obstore._auth.aws import AwsSession, AwsSource
 from obstore._auth.cache import credential
 from obstore._auth.sigv4 import Signer, quote_key
 from obstore._dialect.base import SendRequest
+from obstore._dialect.policy import exactly, policy_conditions
 from obstore._dialect.s3_request import Site
 from obstore._effects import Op
 from obstore._types import PostSpec, PresignedPost, SignSpec
@@ -23,7 +24,7 @@ from obstore._types import PostSpec, PresignedPost, SignSpec
 if TYPE_CHECKING:
     from obstore._config.s3 import S3Settings
 
-__all__ = ["S3Presigner", "exactly", "policy_conditions"]
+__all__ = ["S3Presigner"]
 
 # Parameters that the signature itself is made of.
 _OWN_PARAMETERS = frozenset(
@@ -37,7 +38,6 @@ _OWN_PARAMETERS = frozenset(
         "x-amz-signedheaders",
     }
 )
-_FILENAME = "${filename}"
 
 
 class S3Presigner:
@@ -117,29 +117,3 @@ class S3Presigner:
             policy, key_pair.access_key_id, key_pair.secret_access_key, key_pair.token, site.region, now
         )
         return {"url": site.origin + self._list_path, "fields": fields | signature}
-
-
-def policy_conditions(fields: dict[str, str], spec: PostSpec) -> list[dict[str, str] | Sequence[str | int]]:
-    """The caller's conditions; every field that none of them is about must have exactly the value it has here.
-
-    A key that ends in ``${filename}`` is the exception: the service puts the name of the uploaded file there.
-    """
-    conditions = list(spec.conditions)
-    named = {_subject(each).lower() for each in conditions}
-    key = fields["key"]
-    if key.endswith(_FILENAME) and "key" not in named:
-        conditions.append(["starts-with", "$key", key.removesuffix(_FILENAME)])
-        named.add("key")
-    return conditions + exactly({name: value for name, value in fields.items() if name.lower() not in named})
-
-
-def exactly(fields: dict[str, str]) -> list[dict[str, str] | Sequence[str | int]]:
-    return [{name: value} for name, value in fields.items()]
-
-
-def _subject(condition: dict[str, str] | Sequence[str | int]) -> str:
-    """The field that a condition is about; empty for one that is about the file."""
-    if isinstance(condition, dict):
-        return next(iter(condition))
-    subject = condition[1]
-    return subject.removeprefix("$") if isinstance(subject, str) else ""

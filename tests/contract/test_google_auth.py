@@ -21,6 +21,7 @@ from tests.fix_stores import Face
 from tests.servers.gcs import FakeGCS
 from tests.servers.google import GoogleAuth
 from tests.servers.process import free_ports
+from tests.servers.scripted import Reply, ScriptedServer
 
 Make = Callable[..., GCSStore]
 
@@ -303,6 +304,33 @@ def test_without_google_auth(make: Make, server: GoogleAuth, monkeypatch: pytest
     for config in ({"bearer_token": "t"}, {"skip_signature": True}):
         with pytest.raises(obs.UnauthenticatedError, match="Invalid Credentials"):
             obs.get(make(**config), "k")
+
+
+def test_tokens_are_fetched_by_our_own_engine(
+    make: Make, server: GoogleAuth, face: Face, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("somebody else sends requests")
+
+    monkeypatch.setattr("requests.Session.send", refuse)
+    monkeypatch.setattr("http.client.HTTPConnection.request", refuse)
+    store = make(application_credentials=str(server.file("impersonated")))
+    face.put(store, "k", b"value")
+    assert face.body(face.get(store, "k")) == b"value"
+
+
+def test_waiting_for_a_token_can_be_cancelled(make: Make, server: GoogleAuth, scripted: ScriptedServer):
+    scripted.push(Reply(hang=True))
+    info = {**server.info("service_account"), "token_uri": f"{scripted.url}/token"}
+    store = make(service_account_key=json.dumps(info))
+
+    async def main() -> float:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(obs.get_async(store, "k"), 0.5)
+        return time.monotonic() - began
+
+    assert asyncio.run(main()) < 10
 
 
 # ---- secrets -------------------------------------------------------------------------------------------------------
