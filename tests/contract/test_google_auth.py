@@ -312,11 +312,12 @@ def test_tokens_are_fetched_by_our_own_engine(
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("somebody else sends requests")
 
-    monkeypatch.setattr("requests.Session.send", refuse)
-    monkeypatch.setattr("http.client.HTTPConnection.request", refuse)
     store = make(application_credentials=str(server.file("impersonated")))
-    face.put(store, "k", b"value")
-    assert face.body(face.get(store, "k")) == b"value"
+    with monkeypatch.context() as patch:
+        patch.setattr("requests.Session.send", refuse)
+        patch.setattr("http.client.HTTPConnection.request", refuse)
+        face.put(store, "k", b"value")
+        assert face.body(face.get(store, "k")) == b"value"
 
 
 def test_waiting_for_a_token_can_be_cancelled(make: Make, server: GoogleAuth, scripted: ScriptedServer):
