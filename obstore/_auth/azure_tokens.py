@@ -475,7 +475,11 @@ def _copy_of(error: UnauthenticatedError) -> UnauthenticatedError:
 
 
 def _one_line(error: Exception) -> str:
-    """What azure-identity says: a list of all that it tried, one a line, with advice in between."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("To mitigate", "Attempted credentials", "Visit "))]
+    """What azure-identity says: a list of all that it tried, one a line, with advice in between; the first sentence of each."""
+    kept = []
+    for line in str(error).splitlines():
+        name, _, text = line.strip().partition(": ")
+        if name and not name.startswith(("To mitigate", "Attempted credentials", "Visit ")):
+            said = text.partition(". ")[0]
+            kept.append(said if said.startswith(name) else f"{name}: {said}" if said else name)
     return "; ".join(kept)[:600] or type(error).__name__

@@ -40,7 +40,7 @@ class Entra(Server):
 
     name = "oidc"
     client_id = "app"
-    client_secret = "the secret"
+    client_secret = "opensesame"
     federated_client_id = "pod"
 
     def __init__(self, authority: Authority, ttl_s: int = 3600) -> None:
@@ -189,6 +189,7 @@ class Metadata:
         return 200, json.dumps(
             {
                 "access_token": found["access_token"],
+                "expires_in": str(found["expires_in"]),
                 "expires_on": str(int(time.time()) + found["expires_in"]),
                 "resource": fields["resource"],
                 "token_type": "Bearer",

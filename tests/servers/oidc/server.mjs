@@ -30,7 +30,7 @@ fs.writeFileSync(clientKeyOut, federated.pem, { mode: 0o600 });
 const client = { grant_types: ["client_credentials"], redirect_uris: [], response_types: [], scope };
 const provider = new Provider(`https://sts.windows.net/${tenant}/`, {
   clients: [
-    { ...client, client_id: "app", client_secret: "the secret", token_endpoint_auth_method: "client_secret_post" },
+    { ...client, client_id: "app", client_secret: "opensesame", token_endpoint_auth_method: "client_secret_post" },
     { ...client, client_id: "pod", token_endpoint_auth_method: "private_key_jwt", jwks: { keys: [federated.open] } },
   ],
   clientAuthMethods: ["client_secret_post", "private_key_jwt"],
