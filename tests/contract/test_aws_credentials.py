@@ -35,6 +35,8 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 from tests.fix_stores import Face
+from tests.servers.ceph import Ceph
+from tests.servers.issuer import Issuer
 from tests.servers.moto import Moto, MotoGunicorn
 from tests.servers.scripted import Reply, Request, ScriptedServer
 
@@ -205,6 +207,34 @@ def test_web_identity(home: Home, moto_gunicorn: MotoGunicorn, face: Face) -> No
     signed = parse_qs(urlsplit(face.sign(store, "GET", "k", timedelta(hours=1))).query)
     assert signed["X-Amz-Credential"][0].startswith("ASIA")
     assert signed["X-Amz-Security-Token"]
+
+
+@pytest.mark.ceph
+def test_web_identity_on_ceph(home: Home, ceph: Ceph, face: Face) -> None:
+    """Ceph checks the issuer's certificate and the token's signature; oidc-provider issues it."""
+    token = home.directory / "token"
+    with Issuer() as issuer:
+        role = ceph.role_for(issuer.url, issuer.thumbprint, issuer.audience)
+        token.write_text(issuer.token())
+        config = {
+            "endpoint": ceph.endpoint.url,
+            "endpoint_url_sts": ceph.endpoint.url,
+            "region": "us-east-1",
+            "role_arn": role,
+            "web_identity_token_file": str(token),
+            "client_options": {"allow_http": True},
+        }
+        bucket = ceph.endpoint.create_bucket()
+        store = S3Store(bucket, **config)
+        face.put(store, "k", b"1")
+        assert face.body(face.get(store, "k")) == b"1"
+        assert store.describe()["credentials"] == "web identity"
+
+        head, body, signature = issuer.token().split(".")
+        token.write_text(".".join([head, body, signature[::-1]]))
+        with pytest.raises(UnauthenticatedError) as caught:
+            face.head(S3Store(bucket, **config), "k")
+        assert signature[::-1] not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ Its programs come from the distribution: ``apt-get install --no-install-recommen
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import shutil
 import subprocess
 import textwrap
 import uuid
+from typing import Any
 
 from tests.servers.process import Server, ServerStartError, clean_env, free_ports, http_answers, port_listens
 from tests.servers.s3 import S3Endpoint
@@ -54,6 +57,8 @@ _CONF = """
     rgw_enable_usage_log = false
     rgw_dns_name = localhost
     rgw_crypt_require_ssl = false
+    rgw_s3_auth_use_sts = true
+    rgw_sts_key = {sts_key}
     rgw_gc_processor_period = 3600
 """
 
@@ -78,6 +83,7 @@ class Ceph(Server):
         text = _CONF.format(
             fsid=uuid.uuid4(),
             directory=self.directory,
+            sts_key=secrets.token_hex(8),
             port=port,
             mon1=mon1,
             mon2=mon2,
@@ -96,8 +102,29 @@ class Ceph(Server):
         url = f"http://127.0.0.1:{port}"
         self._run([["radosgw", "-f", "-n", "client.rgw"]], http_answers(url), env=self._env, timeout=120, name="rgw")
         self.endpoint = S3Endpoint(url, "AKIDTEST", "SECRETTEST")
-        keys = ("--access-key=AKIDTEST", "--secret-key=SECRETTEST")
+        keys = ("--access-key=AKIDTEST", "--secret-key=SECRETTEST", "--caps=roles=*;oidc-provider=*")
         self._do("radosgw-admin", "-n", "client.rgw", "user", "create", "--uid=test", "--display-name=test", *keys)
+
+    def role_for(self, issuer: str, thumbprint: str, audience: str) -> str:
+        """A role that may do everything with S3, for those who have a token of ``issuer``."""
+        iam = self.endpoint.client("iam")
+        iam.create_open_id_connect_provider(Url=issuer, ClientIDList=[audience], ThumbprintList=[thumbprint])
+        iam.close()
+        host = issuer.partition("://")[2]
+        trust = {
+            "Effect": "Allow",
+            "Principal": {"Federated": [f"arn:aws:iam:::oidc-provider/{host}"]},
+            "Action": ["sts:AssumeRoleWithWebIdentity"],
+            "Condition": {"StringEquals": {f"{host}:app_id": audience}},
+        }
+        allow = {"Effect": "Allow", "Action": ["s3:*"], "Resource": "arn:aws:s3:::*"}
+        name = f"Web{secrets.token_hex(4)}"
+        for command in (
+            ("create", "--path=/", f"--assume-role-policy-doc={_policy(trust)}"),
+            ("policy", "put", "--policy-name=P", f"--policy-doc={_policy(allow)}"),
+        ):
+            self._do("radosgw-admin", "-n", "client.rgw", "role", *command, f"--role-name={name}")
+        return f"arn:aws:iam:::role/{name}"
 
     def _make_keys(self) -> None:
         keyring = f"{self.directory}/keyring"
@@ -134,3 +161,7 @@ class Ceph(Server):
         )
         if done.returncode:
             raise ServerStartError(f"{' '.join(command)} failed\n{done.stdout}{done.stderr}")
+
+
+def _policy(statement: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
