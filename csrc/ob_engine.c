@@ -490,17 +490,70 @@ int64_t ob_engine_endpoint_limit(const char *name) {
 
 /* ---- the end of transfers ------------------------------------------------------------------------- */
 
+/* Four buckets for each doubling: the two bits after the highest one say which. */
+static int time_bucket(int64_t time_us) {
+  int highest = 2;
+  while (highest < 33 && time_us >> (highest + 1) != 0) highest++;
+  int bucket = 4 * (highest - 2) + (int)(time_us >> (highest - 2) & 3);
+  return bucket < OB_TIME_BUCKETS ? bucket : OB_TIME_BUCKETS - 1;
+}
+
+/* The shortest time that no longer falls into the bucket. */
+static uint64_t bucket_end(int bucket) {
+  int highest = bucket / 4 + 2;
+  return ((uint64_t)1 << highest) + ((uint64_t)(bucket % 4 + 1) << (highest - 2));
+}
+
 static void count_end(ob_engine *e, const ob_transfer *x) {
   const ob_outcome *outcome = &x->outcome;
-  ob_counter *counter = &e->n_failed;
-  if (outcome->kind == OB_KIND_CANCELLED) counter = &e->cancelled;
-  if (outcome->kind == OB_KIND_PARKED) counter = &e->parked;
-  if (outcome->kind == OB_KIND_OK && outcome->status < 400) counter = &e->succeeded;
+  ob_tally *tally = &x->client->tally;
+  ob_counter *counter = &e->n_failed, *own = &tally->failed;
+  if (outcome->kind == OB_KIND_CANCELLED) counter = &e->cancelled, own = &tally->cancelled;
+  if (outcome->kind == OB_KIND_PARKED) counter = &e->parked, own = &tally->parked;
+  if (outcome->kind == OB_KIND_OK && outcome->status < 400) counter = &e->succeeded, own = &tally->succeeded;
   ob_count(counter, 1);
-  if (outcome->status == 429 || outcome->status == 503) ob_count(&e->throttled, 1);
+  ob_count(own, 1);
+  if (outcome->status == 429 || outcome->status == 503) ob_count(&e->throttled, 1), ob_count(&tally->throttled, 1);
   ob_count(&e->bytes_in, (uint64_t)outcome->received);
+  ob_count(&tally->bytes_in, (uint64_t)outcome->received);
   ob_count(&e->bytes_out, (uint64_t)outcome->uploaded);
+  ob_count(&tally->bytes_out, (uint64_t)outcome->uploaded);
   ob_count(&e->opened, (uint64_t)x->connects);
+  ob_count(&tally->opened, (uint64_t)x->connects);
+  if (outcome->timing.first_byte_us > 0) ob_count(&tally->first_byte[time_bucket(outcome->timing.first_byte_us)], 1);
+}
+
+/* The time that so many of a hundred transfers did not exceed. */
+static uint64_t percentile(const uint64_t *counts, uint64_t all, uint64_t percent) {
+  uint64_t seen = 0;
+  for (int i = 0; i < OB_TIME_BUCKETS; i++) {
+    seen += counts[i];
+    if (seen > 0 && seen * 100 >= all * percent) return bucket_end(i);
+  }
+  return 0;
+}
+
+void ob_client_get_stats(ob_client *client, ob_client_stats *stats) {
+  ob_tally *tally = &client->tally;
+  uint64_t counts[OB_TIME_BUCKETS], all = 0;
+  for (int i = 0; i < OB_TIME_BUCKETS; i++) all += counts[i] = ob_counted(&tally->first_byte[i]);
+  *stats = (ob_client_stats){
+      .succeeded = ob_counted(&tally->succeeded),
+      .failed = ob_counted(&tally->failed),
+      .cancelled = ob_counted(&tally->cancelled),
+      .parked = ob_counted(&tally->parked),
+      .throttled = ob_counted(&tally->throttled),
+      .bytes_in = ob_counted(&tally->bytes_in),
+      .bytes_out = ob_counted(&tally->bytes_out),
+      .connections_opened = ob_counted(&tally->opened),
+      .first_byte_p50_us = percentile(counts, all, 50),
+      .first_byte_p99_us = percentile(counts, all, 99),
+  };
+  stats->requests = ob_counted(&tally->requests); /* last: what has ended was begun */
+  uint64_t ended = stats->succeeded + stats->failed + stats->cancelled + stats->parked;
+  /* A fork copies the counts of transfers that end in the parent only. */
+  bool ours = client->generation == ob_engine_generation();
+  stats->in_flight = ours && stats->requests > ended ? stats->requests - ended : 0;
 }
 
 /* Unlocks, and finishes what failed at the gates. */
@@ -612,6 +665,7 @@ int ob_engine_submit(ob_transfer *x, ob_cq *cq) {
   ob_transfer_move_locked(x, OB_XFER_QUEUED);
   ob_unlock(&x->lock);
   ob_count(&e->requests, 1);
+  ob_count(&x->client->tally.requests, 1);
   admit_locked(e, x);
   leave(e);
   return 0;

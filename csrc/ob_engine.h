@@ -78,6 +78,18 @@ int ob_engine_submit(ob_transfer *x, ob_cq *cq);
 void ob_engine_set_limits(const ob_limits *limits);
 void ob_engine_get_limits(ob_limits *limits); /* the values in force */
 void ob_engine_stats(ob_stats *stats);
+/* Any thread. What became of one client's transfers; times in microseconds, at most a fifth too long, 0 where nothing came. */
+typedef struct ob_client_stats {
+  uint64_t requests;  /* submitted */
+  uint64_t succeeded; /* answered with a status below 400 */
+  uint64_t failed, cancelled, parked;
+  uint64_t throttled; /* answered with 429 or 503 */
+  uint64_t bytes_in, bytes_out;
+  uint64_t connections_opened;
+  uint64_t in_flight; /* waiting or under way */
+  uint64_t first_byte_p50_us, first_byte_p99_us;
+} ob_client_stats;
+void ob_client_get_stats(ob_client *client, ob_client_stats *stats);
 /* The queue that collects what closed queues can no longer deliver; take from it at any submit. NULL before first use. */
 ob_cq *ob_engine_orphans(void);
 /* Any thread, once. Refuses new work, cancels everything, joins the loops for at most timeout_ms, then leaves them be.

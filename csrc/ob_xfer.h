@@ -135,12 +135,20 @@ struct ob_transfer {
   char arena[OB_ARENA_INLINE];
 };
 
+/* What became of a client's transfers. */
+#define OB_TIME_BUCKETS 128 /* four for each doubling of a time in microseconds */
+typedef struct ob_tally {
+  ob_counter requests, succeeded, failed, cancelled, parked, throttled, bytes_in, bytes_out, opened;
+  ob_counter first_byte[OB_TIME_BUCKETS];
+} ob_tally;
+
 struct ob_client {
   ob_refs refs;
   uint32_t generation;
   ob_gate gate;                 /* engine's lock */
   struct ob_endpoint *endpoint; /* engine's lock; NULL until the first submit of this generation */
-  ob_client_options options;    /* strings follow in the same allocation */
+  ob_tally tally;
+  ob_client_options options; /* strings follow in the same allocation */
 };
 
 extern ob_counter ob_live_transfers, ob_live_clients, ob_live_queues, ob_live_easies, ob_live_sockets;

@@ -56,6 +56,7 @@ from obstore._types import (
     PutMode,
     PutResult,
     RawKey,
+    StoreStats,
     SuffixRange,
     UpdateVersion,
 )
@@ -137,6 +138,7 @@ __all__ = [
     "RetryConfig",
     "S3Store",
     "SignCapableStore",
+    "StoreStats",
     "SuffixRange",
     "ThrottledError",
     "Timing",

@@ -33,6 +33,7 @@ from obstore._types import (
     PresignedPost,
     PutMode,
     PutResult,
+    StoreStats,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +46,15 @@ class ObjectStoreMethods:
     """What every store can do; the base of all store classes, for use in ``isinstance``."""
 
     _backend: Backend
+
+    def stats(self) -> StoreStats:
+        """What became of this store's requests; counted from its first one, in this process. See `StoreStats`."""
+        counted: dict[str, int] = getattr(self._backend, "stats", dict)()
+        whole: Any = {name: counted.get(name, 0) for name in StoreStats.__annotations__}
+        for name in ("first_byte_p50", "first_byte_p99"):
+            whole[name] = counted.get(f"{name}_us", 0) / 1e6
+        stats: StoreStats = whole
+        return stats
 
     def put(
         self,

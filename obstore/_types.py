@@ -35,6 +35,7 @@ __all__ = [
     "PutMode",
     "PutResult",
     "RawKey",
+    "StoreStats",
     "SuffixRange",
     "UpdateVersion",
 ]
@@ -137,6 +138,39 @@ class ListResult(TypedDict, Generic[ListChunkT_co]):
 
     common_prefixes: list[str]
     objects: ListChunkT_co
+
+
+class StoreStats(TypedDict):
+    """What became of the HTTP requests of one store, retries included; all 0 for stores without HTTP.
+
+    Attributes:
+        requests: attempts made.
+        succeeded: answered with a status below 400.
+        failed: answered otherwise, or not at all.
+        cancelled: given up by the program.
+        parked: streams that nobody read, and whose connection another request needed.
+        throttled: answered with 429 or 503; those are counted as failed, too.
+        retries: attempts that followed a failed one.
+        bytes_in, bytes_out: of bodies.
+        connections_opened: made, not kept from before.
+        in_flight: under way, or waiting for their turn.
+        first_byte_p50, first_byte_p99: seconds until the first byte of the answer, in half and in 99 of 100 attempts; at most a fifth
+            too long.
+    """
+
+    requests: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    parked: int
+    throttled: int
+    retries: int
+    bytes_in: int
+    bytes_out: int
+    connections_opened: int
+    in_flight: int
+    first_byte_p50: float
+    first_byte_p99: float
 
 
 # ---- the contract between _ops and the stores behind it -------------------------------------------------

@@ -101,6 +101,12 @@ cdef class Client:
     def __dealloc__(self):
         ob_client_unref(self._c_client)
 
+    def stats(self):
+        """What became of this client's transfers (csrc/ob_engine.h, ob_client_stats)."""
+        cdef ob_client_stats s
+        ob_client_get_stats(self._c_client, &s)
+        return s
+
     def __reduce__(self):
         raise TypeError("an engine client cannot be pickled")
 

@@ -232,6 +232,21 @@ cdef extern from "ob_engine.h" nogil:
         uint64_t block_bytes
         uint64_t kept_bytes
 
+    ctypedef struct ob_client_stats:
+        uint64_t requests
+        uint64_t succeeded
+        uint64_t failed
+        uint64_t cancelled
+        uint64_t parked
+        uint64_t throttled
+        uint64_t bytes_in
+        uint64_t bytes_out
+        uint64_t connections_opened
+        uint64_t in_flight
+        uint64_t first_byte_p50_us
+        uint64_t first_byte_p99_us
+
+    void ob_client_get_stats(ob_client *client, ob_client_stats *stats)
     ob_client *ob_client_new(const ob_client_options *options)
     void ob_client_unref(ob_client *client)
     int ob_engine_submit(ob_transfer *x, ob_cq *cq)

@@ -129,10 +129,16 @@ class RemoteBackend:
         self.delete_concurrency = dialect.delete_concurrency
         self.splits_lists = dialect.splits_lists
 
+        self.retries = 0
+
     @property
     def delete_batch(self) -> int:
         """Keys per delete request; may fall to 1 when the service turns out to have no other."""
         return self.dialect.delete_batch
+
+    def stats(self) -> dict[str, int]:
+        """What became of the requests so far."""
+        return {**self.client.stats(), "retries": self.retries}
 
     # ---- one request ------------------------------------------------------------------------------------
 
@@ -247,6 +253,7 @@ class RemoteBackend:
                     raise error
                 finally:
                     del error  # its traceback holds this frame
+            self.retries += 1
             if pause:
                 yield Sleep(pause)
                 if recover is not None:
@@ -270,6 +277,7 @@ class RemoteBackend:
                 max_retries=self.policy.max_retries,
                 retry_timeout=self.policy.retry_timeout_s,
             ) from None
+        self.retries += 1
         yield Sleep(pause)
 
     # ---- reading ----------------------------------------------------------------------------------------

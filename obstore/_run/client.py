@@ -59,6 +59,10 @@ class ClientHandle:
                     client = self._client = self._make()
         return client
 
+    def stats(self) -> dict[str, int]:
+        """What became of the requests so far; empty before the first one."""
+        return {} if self._client is None else self._client.stats()
+
     def _make(self) -> Client:
         options = self.options
         _check_protocol(options.http_version)

@@ -70,6 +70,7 @@ TYPES = [
     "PutResult",
     "RetryConfig",
     "SignCapableStore",
+    "StoreStats",
     "SuffixRange",
     "UpdateVersion",
 ]
@@ -174,7 +175,7 @@ def test_methods_take_the_same_without_the_store(name: str) -> None:
 
 def test_methods_are_no_more_than_the_functions() -> None:
     public = [name for name in vars(ObjectStoreMethods) if not name.startswith("_")]
-    assert sorted(public) == sorted([*FUNCTIONS, "list_async"])
+    assert sorted(public) == sorted([*FUNCTIONS, "list_async", "stats"])
 
 
 EXPECTED = {
