@@ -136,10 +136,12 @@ class Begin:
 class Outcome:
     """Wait for a transfer that was begun. As `Send`: resumes with its `Response`, or raises ``AttemptFailed``."""
 
-    __slots__ = ("response",)
+    __slots__ = ("method", "response", "url")
 
-    def __init__(self, response: Any) -> None:
+    def __init__(self, response: Any, method: str, url: str) -> None:
         self.response = response
+        self.method = method
+        self.url = url
 
 
 class Collect:

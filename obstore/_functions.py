@@ -21,6 +21,7 @@ from obstore._ops import sign as _sign
 from obstore._ops.args import flag, whole_number
 from obstore._ops.get import DEFAULT_COALESCE
 from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
+from obstore._run import observe
 from obstore._run import run as _run
 from obstore._run import start as _start
 from obstore._streams import GetResult, opened, wrapped, wrapped_all
@@ -815,23 +816,31 @@ def set_limits(*, connections: int | None = None, memory: int | None = None, thr
     )
 
 
-def set_options(*, arrow: Literal["pyarrow", "arro3"] | None = None) -> None:
+_KEPT: Any = object()
+
+
+def set_options(*, arrow: Literal["pyarrow", "arro3"] | None = None, tracer: Any = _KEPT) -> None:
     """Choose how the whole process does what can be done in several ways. An argument left out keeps its value.
 
     Args:
         arrow: whose objects ``return_arrow=True`` gives: ``"pyarrow"``, the default, or ``"arro3"`` (arro3-core) for programs
             written for those. The environment variable ``OBSTORE_ARROW`` says the same. Streams keep what they began with.
+        tracer: an OpenTelemetry ``Tracer`` or ``TracerProvider``: every operation makes a span, and every attempt of its requests
+            one below it. Anything with their methods ``start_span`` and ``start_as_current_span`` will do. ``None``: no spans.
 
     Raises:
         ValueError: an argument has no such choice.
+        TypeError: ``tracer`` is none.
     """
+    if tracer is not _KEPT:
+        observe.set_tracer(tracer)
     if arrow is not None:
         _arrow.choose(arrow)
 
 
 def get_options() -> dict[str, Any]:
     """The options in force; see `set_options`."""
-    return {"arrow": _arrow.flavour()}
+    return {"arrow": _arrow.flavour(), "tracer": observe.tracer()}
 
 
 def get_limits() -> dict[str, int]:

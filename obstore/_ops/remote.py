@@ -84,7 +84,7 @@ class Ahead:
 
     def outcome(self) -> Outcome:
         """The effect that waits for the answer."""
-        return Outcome(self._transfer)
+        return Outcome(self._transfer, self.request.method, self.url)
 
     @property
     def usable(self) -> bool:

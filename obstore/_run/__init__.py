@@ -12,6 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from obstore._effects import Op
 from obstore._engine import lifecycle
+from obstore._run import observe
 from obstore._run.client import ClientHandle
 from obstore._run.sync import run
 
@@ -64,6 +65,8 @@ def start(op: Op[T]) -> Awaitable[T]:
         RuntimeError: no event loop is running in this thread.
     """
     global _start  # noqa: PLW0603 - resolved once
+    if observe.watching():
+        op = observe.watched(op, sys._getframe(1))  # noqa: SLF001 - names the operation
     if in_trio():
         from obstore._run import trio
 

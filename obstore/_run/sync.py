@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from obstore._effects import Await, Call, Op
 from obstore._engine import Queue
+from obstore._run import observe
 from obstore._run.runner import SHIELD_SECONDS, Runner, Task, ground, resume_posted
 
 T = TypeVar("T")
@@ -183,6 +184,8 @@ def _runners() -> list[SyncRunner]:
 
 def run(op: Op[T]) -> T:
     """Run an operation on the calling thread and return its result, or raise its error."""
+    if observe.watching():
+        op = observe.watched(op, sys._getframe(1))  # noqa: SLF001 - names the operation
     runners = _runners()
     for runner in runners:
         if not runner.busy:

@@ -1,0 +1,216 @@
+"""What operations tell: the logger, OpenTelemetry spans, timings, attempts, counts per store. And never a secret."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import trio
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+import obstore as obs
+from obstore.store import S3Store
+from tests.servers.fakes3 import FakeS3, faulty, status
+
+SECRET = "wJalrXUtnFEMIsecret"
+TOKEN = "session-token-secret"
+
+
+@pytest.fixture
+def store(fake_s3: FakeS3) -> S3Store:
+    fake_s3.add("a", b"x" * 100)
+    fake_s3.add("b", b"y")
+    config = {**fake_s3.config(), "skip_signature": False}
+    config |= {"access_key_id": "AKIDEXAMPLE", "secret_access_key": SECRET, "session_token": TOKEN}
+    config["retry_config"] = {"max_retries": 3, "backoff": {"init_backoff": timedelta(milliseconds=1)}}
+    return S3Store(**config)
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    obs.set_options(tracer=provider)
+    yield exporter
+    obs.set_options(tracer=None)
+    provider.shutdown()
+
+
+def by_name(exporter: InMemorySpanExporter, name: str) -> list[Any]:
+    return [span for span in exporter.get_finished_spans() if span.name == name]
+
+
+def test_span_for_each_operation_and_attempt(store: S3Store, fake_s3: FakeS3, spans: InMemorySpanExporter):
+    fake_s3.inject(status(503), times=1)
+    fake_s3.inject(status(500), times=1)
+    assert obs.head(store, "a")["size"] == 100
+    (operation,) = by_name(spans, "obstore.head")
+    attempts = by_name(spans, "HEAD")
+    assert operation.status.status_code is not StatusCode.ERROR
+    assert all(attempt.parent.span_id == operation.context.span_id for attempt in attempts)
+    assert all(attempt.kind is SpanKind.CLIENT for attempt in attempts)
+    assert [attempt.attributes.get("http.response.status_code") for attempt in attempts] == [503, 500, 200]
+    assert [attempt.attributes.get("error.type") for attempt in attempts] == ["503", "500", None]
+    assert [attempt.attributes.get("http.request.resend_count") for attempt in attempts] == [None, 1, 2]
+    last = attempts[-1].attributes
+    assert (last["http.request.method"], last["server.address"]) == ("HEAD", "127.0.0.1")
+    assert last["url.full"].endswith("/bucket/a")
+    assert (last["network.protocol.version"], last["server.port"]) == ("1.1", int(fake_s3.url.rpartition(":")[2]))
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_spans_hang_below_the_callers(store: S3Store, spans: InMemorySpanExporter, loop: str):
+    """Whatever context the event loop is in when an answer comes; parts of an upload hang below the upload."""
+    tracer = TracerProvider.get_tracer(obs_provider(spans), "test")
+
+    async def main() -> None:
+        with tracer.start_as_current_span("mine"):
+            await obs.put_async(store, "big", b"z" * (11 << 20), use_multipart=True)
+            assert [item["path"] async for item in obs.list(store)] == ["a", "b", "big"]
+
+    (trio.run if loop == "trio" else lambda start: asyncio.run(start()))(main)
+    (mine,) = by_name(spans, "mine")
+    (put,) = by_name(spans, "obstore.put")
+    assert put.parent.span_id == mine.context.span_id
+    parts = by_name(spans, "PUT")
+    assert len(parts) == 3
+    assert {part.parent.span_id for part in parts} == {put.context.span_id}
+    (listing,) = by_name(spans, "obstore.list")
+    assert listing.parent.span_id == mine.context.span_id
+
+
+def obs_provider(exporter: InMemorySpanExporter) -> TracerProvider:
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return provider
+
+
+def test_span_of_an_operation_that_fails(store: S3Store, spans: InMemorySpanExporter):
+    with pytest.raises(obs.NotFoundError):
+        obs.get(store, "none")
+    (operation,) = by_name(spans, "obstore.get")
+    assert operation.status.status_code is StatusCode.ERROR
+    assert operation.events[0].attributes["exception.type"].endswith("NotFoundError")
+    (attempt,) = by_name(spans, "GET")
+    assert attempt.attributes["error.type"] == "404"
+
+
+def test_span_of_an_attempt_without_an_answer(spans: InMemorySpanExporter):
+    nobody = S3Store(
+        "b", endpoint="http://127.0.0.1:1", client_options={"allow_http": True}, retry_config={"max_retries": 0}
+    )
+    with pytest.raises(obs.ConnectionFailedError):
+        nobody.head("a")
+    assert by_name(spans, "HEAD")[0].attributes["error.type"] == "connect"
+
+
+def test_cancelled_operation_ends_its_spans(store: S3Store, fake_s3: FakeS3, spans: InMemorySpanExporter):
+    fake_s3.inject(faulty(delay=30.0), times=1)
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(obs.get_async(store, "a"), 0.1)
+
+    asyncio.run(main())
+    assert len(by_name(spans, "obstore.get")) == 1
+    assert by_name(spans, "GET")[0].attributes["error.type"] == "Cancelled"
+
+
+def test_log_tells_attempts_and_retries(store: S3Store, fake_s3: FakeS3, caplog: pytest.LogCaptureFixture):
+    fake_s3.inject(status(503), times=1)
+    with caplog.at_level(logging.DEBUG, "obstore"):
+        obs.get(store, "a").bytes()
+    first, retry, second = [record.getMessage() for record in caplog.records]
+    assert first.startswith(f"get: GET {fake_s3.url}/bucket/a -> HTTP 503 in ")
+    assert first.rpartition(" ms, ")[2].startswith("try 1")
+    assert retry.startswith("get: try 1 failed (HTTP 503), trying again in ")
+    assert "-> HTTP 200" in second
+    assert "try 2" in second
+    assert [record.levelname for record in caplog.records] == ["DEBUG", "INFO", "DEBUG"]
+
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "obstore"):
+        obs.get(store, "a").bytes()
+    obs.get(store, "a").bytes()
+    assert caplog.records == []
+
+
+def test_secrets_are_nowhere(
+    store: S3Store, fake_s3: FakeS3, spans: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+):
+    fake_s3.inject(status(403), times=1, after=3)
+    with caplog.at_level(logging.DEBUG, "obstore"):
+        obs.put(store, "c", b"1")
+        list(obs.list(store))
+        obs.head(store, "a")
+        with pytest.raises(obs.PermissionDeniedError):
+            obs.get(store, "a")
+    told = caplog.text + "".join(span.to_json() for span in spans.get_finished_spans())
+    assert "obstore.get" in told
+    for secret in (SECRET, TOKEN, "Signature=", "AKIDEXAMPLE"):
+        assert secret not in told
+
+
+def test_nothing_is_wrapped_while_nobody_watches(store: S3Store, monkeypatch: pytest.MonkeyPatch):
+    from obstore._run import observe
+
+    def fail(*_arguments: Any) -> None:
+        raise AssertionError("watched")
+
+    monkeypatch.setattr(observe, "watched", fail)
+    assert obs.head(store, "a")["size"] == 100
+    logging.getLogger("obstore").setLevel(logging.INFO)
+    try:
+        with pytest.raises(AssertionError, match="watched"):
+            obs.head(store, "a")
+    finally:
+        logging.getLogger("obstore").setLevel(logging.NOTSET)
+
+
+def test_wrong_tracer_is_named():
+    with pytest.raises(TypeError, match=r"^tracer: .str. object is neither"):
+        obs.set_options(tracer="jaeger")
+    assert obs.get_options()["tracer"] is None
+
+
+def test_store_counts_its_own_requests(store: S3Store, fake_s3: FakeS3):
+    other = S3Store(**fake_s3.config())
+    assert set(store.stats().values()) == {0}
+    fake_s3.inject(status(503), times=1)
+    for _ in range(3):
+        obs.get(store, "a").bytes()
+    obs.put(store, "c", b"12345")
+    counted = store.stats()
+    expected = {
+        "requests": 5,
+        "succeeded": 4,
+        "failed": 1,
+        "throttled": 1,
+        "retries": 1,
+        "bytes_in": 300,
+        "bytes_out": 5,
+    }
+    assert {name: counted[name] for name in expected} == expected
+    assert counted["in_flight"] == counted["cancelled"] == 0
+    assert 0 < counted["first_byte_p50"] <= counted["first_byte_p99"] < 60
+    assert other.stats()["requests"] == 0
+    assert set(obs.MemoryStore().stats().values()) == {0}
+
+
+def test_timing_and_attempts(store: S3Store, fake_s3: FakeS3):
+    timing = obs.get(store, "a").timing
+    assert 0 < timing.first_byte <= timing.total or timing.total == 0
+    assert (timing.remote_ip, timing.http_version) == ("127.0.0.1", "1.1")
+    fake_s3.inject(status(503), times=9)
+    with pytest.raises(obs.ThrottledError) as caught:
+        obs.head(store, "a")
+    assert [attempt.status for attempt in caught.value.attempts] == [503] * 4
+    assert [attempt.number for attempt in caught.value.attempts] == [1, 2, 3, 4]
