@@ -128,7 +128,6 @@ class RemoteBackend:
         self.missing_is_error = dialect.missing_is_error
         self.delete_concurrency = dialect.delete_concurrency
         self.splits_lists = dialect.splits_lists
-
         self.retries = 0
 
     @property
