@@ -75,6 +75,15 @@ class HttpBackend(RemoteBackend):
         self.shallow = False
         self._head_refused = False
 
+    def learnt(self) -> dict[str, str]:
+        """What the server does not do, and what is done instead."""
+        found = {}
+        if self._head_refused:
+            found["head"] = "refused: a GET of one byte tells as much"
+        if self.shallow:
+            found["listing"] = "one collection at a time: whole trees are refused"
+        return found
+
     # ---- reading ----------------------------------------------------------------------------------------
 
     def get(self, key: str, spec: GetSpec) -> Op[Opened]:

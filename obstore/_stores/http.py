@@ -106,6 +106,19 @@ class HTTPStore(ObjectStoreMethods):
         """The client options as given, or ``None``."""
         return self._client_options.published()
 
+    def describe(self) -> dict[str, Any]:
+        """What the store is set to and what it has learnt of its server, for people and bug reports; without secrets.
+
+        Under ``learnt`` stands what the server does not do, and what is done instead.
+        """
+        path, mark, _ = self._url.partition("?")
+        return {
+            "store": type(self).__name__,
+            "url": f"{path}?REDACTED" if mark else path,
+            "credentials": "none" if self._user is None else "user and password of the URL",
+            "learnt": self._backend.learnt(),
+        }
+
     @property
     def retry_config(self) -> RetryConfig | None:
         """The retry options with their defaults filled in, or ``None`` where none were given."""

@@ -139,6 +139,9 @@ def test_a_refused_head_is_not_sent_again(scripted: ScriptedServer):
         obs.head(store, "k")
     assert [r.method for r in scripted.requests] == ["HEAD", "GET", "GET", "GET"]
     assert [r.headers["range"] for r in scripted.requests[1:]] == ["bytes=0-0"] * 3
+    described = HTTPStore(f"{scripted.url}/x?sig=secret").describe()
+    assert described == {"store": "HTTPStore", "url": f"{scripted.url}/x?REDACTED", "credentials": "none", "learnt": {}}
+    assert "head" in store.describe()["learnt"]
 
 
 def test_head_of_what_is_not_there_or_empty(scripted: ScriptedServer):
