@@ -40,6 +40,7 @@ class HTTPStore(ObjectStoreMethods):
     """
 
     __module__ = "obstore.store"  # where users find it
+    _backend: HttpBackend
     _own = frozenset({"_backend", "_client_options", "_policy", "_retry_given", "_url", "_user"})
 
     def __init__(
