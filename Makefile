@@ -123,6 +123,6 @@ $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/demo $(STAMPS)/docs: $(STAMPS)/%: pyproj
 	@touch $@
 
 # Each server has an environment of its own under .cache/servers: what it needs never mixes with what we need.
-$(STAMPS)/servers: tests/servers/install.py $(wildcard tests/servers/*.txt) $(STAMPS)/venv
+$(STAMPS)/servers: tests/servers/install.py $(wildcard tests/servers/*.txt tests/servers/*/package-lock.json) $(STAMPS)/venv
 	$(BIN)/python -m tests.servers.install
 	@touch $@

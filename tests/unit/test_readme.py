@@ -1,7 +1,8 @@
 """Every Python example in the README and the guides runs as written and prints what its comments say.
 
 The blocks of one file run in order in one namespace, in an empty directory. ``S3Store("my-bucket")`` is a bucket of a
-real server, which the examples find the way a user's program finds AWS: through the environment; so is ``GCSStore("my-bucket")``. A comment after
+real server, which the examples find the way a user's program finds AWS: through the environment; so are ``GCSStore("my-bucket")`` and
+``AzureStore("my-container")``. A comment after
 ``print(...)`` is what the call must print.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.azurite import Azurite
 from tests.servers.gcs import FakeGCS
 from tests.servers.moto import MotoGunicorn
 
@@ -68,11 +70,33 @@ def google(fake_gcs: FakeGCS, monkeypatch: pytest.MonkeyPatch) -> None:
         fake_gcs.endpoint.create_bucket(BUCKET)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.fixture
+def azure(azurite: Azurite, azure_judges: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment in which ``AzureStore("my-container")`` is a container on Azurite."""
+    end = azurite.endpoint
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", end.url)
+    monkeypatch.setenv("AZURE_STORAGE_KEY", end.key)
+    monkeypatch.setenv("AZURE_ALLOW_HTTP", "true")
+    container = azure_judges(end).get_container_client("my-container")
+    if not container.exists():
+        container.create_container()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.node if page.name == "azure.md" else ()) for page in PAGES],
+    ids=lambda page: page.name,
+)
 @pytest.mark.usefixtures("aws", "google")
 def test_examples_run_as_written(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
+    if page.name == "azure.md":
+        request.getfixturevalue("azure")
     blocks = python_blocks(page)
     assert blocks, f"{page.name} has no example"
     monkeypatch.chdir(tmp_path)
