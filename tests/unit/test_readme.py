@@ -71,6 +71,7 @@ def google(fake_gcs: FakeGCS, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+<<<<<<< Updated upstream
 def azure(azurite: Azurite, azure_judges: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment in which ``AzureStore("my-container")`` is a container on Azurite."""
     end = azurite.endpoint
@@ -88,6 +89,20 @@ def azure(azurite: Azurite, azure_judges: Callable, monkeypatch: pytest.MonkeyPa
     ids=lambda page: page.name,
 )
 @pytest.mark.usefixtures("aws", "google")
+=======
+def networks(request: pytest.FixtureRequest, page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the pages about HTTP and networks find: a WebDAV server in ``DAV_URL``, a certificate in ``private-ca.pem``."""
+    if page.name == "http.md":
+        endpoint = request.getfixturevalue("webdav").endpoint
+        url = f"{endpoint.url}/{endpoint.new_directory()}"
+        monkeypatch.setenv("DAV_URL", url.replace("://", f"://{endpoint.user}@"))
+    if page.name == "networks.md":
+        (tmp_path / "private-ca.pem").write_bytes(request.getfixturevalue("authority").pem)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.usefixtures("aws", "google", "networks")
+>>>>>>> Stashed changes
 def test_examples_run_as_written(
     page: Path,
     tmp_path: Path,
