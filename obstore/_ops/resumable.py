@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from obstore._effects import Call, Op, Request, Response
+from obstore._effects import Call, Op, Request, Response, Sleep
 from obstore._ops.retry import Retry
 from obstore._types import Buffer, PutResult
 from obstore.exceptions import GenericError
@@ -104,6 +104,12 @@ class ResumableUpload:
                 raise GenericError.of(self._backend.name, detail, key=self._key)
             if reached > self._sent:
                 self._retry.progressed()
+            else:
+                pause = self._retry.delay()
+                if pause is None:
+                    detail = f"the service takes no more than {reached} bytes of the upload"
+                    raise GenericError.of(self._backend.name, detail, key=self._key, retryable=True)
+                yield Sleep(pause)
             self._sent = reached
             if self._sent == end and total is None:
                 return

@@ -156,6 +156,19 @@ def test_a_resumable_upload_whose_last_answer_is_lost(scripted: ScriptedServer):
     ]
 
 
+@pytest.mark.parametrize("reached", [None, "bytes=0-2"], ids=["nothing", "everything"])
+def test_a_resumable_upload_that_does_not_advance_ends(scripted: ScriptedServer, reached: str | None):
+    _begin(scripted)
+    for _ in range(4):
+        scripted.push(Reply(308, {} if reached is None else {"range": reached}, b""))
+    scripted.push(Reply(499, {}, b""))
+    store = _store(scripted, retry_config={"max_retries": 2 if reached is None else 1})
+    with pytest.raises(obs.GenericError, match="the service takes no more than") as caught:
+        obs.put(store, "k", b"abc", use_multipart=True)
+    assert caught.value.retryable
+    assert scripted.requests[-1].method == "DELETE"
+
+
 def test_an_object_of_other_bytes_is_removed_again(scripted: ScriptedServer):
     _begin(scripted)
     scripted.push(_made(b"xyz"), Reply(204, {}, b""), Reply(499, {}, b""))
