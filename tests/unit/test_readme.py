@@ -71,7 +71,6 @@ def google(fake_gcs: FakeGCS, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-<<<<<<< Updated upstream
 def azure(azurite: Azurite, azure_judges: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment in which ``AzureStore("my-container")`` is a container on Azurite."""
     end = azurite.endpoint
@@ -83,13 +82,7 @@ def azure(azurite: Azurite, azure_judges: Callable, monkeypatch: pytest.MonkeyPa
         container.create_container()
 
 
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(page, marks=pytest.mark.node if page.name == "azure.md" else ()) for page in PAGES],
-    ids=lambda page: page.name,
-)
-@pytest.mark.usefixtures("aws", "google")
-=======
+@pytest.fixture
 def networks(request: pytest.FixtureRequest, page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What the pages about HTTP and networks find: a WebDAV server in ``DAV_URL``, a certificate in ``private-ca.pem``."""
     if page.name == "http.md":
@@ -100,9 +93,12 @@ def networks(request: pytest.FixtureRequest, page: Path, monkeypatch: pytest.Mon
         (tmp_path / "private-ca.pem").write_bytes(request.getfixturevalue("authority").pem)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.node if page.name == "azure.md" else ()) for page in PAGES],
+    ids=lambda page: page.name,
+)
 @pytest.mark.usefixtures("aws", "google", "networks")
->>>>>>> Stashed changes
 def test_examples_run_as_written(
     page: Path,
     tmp_path: Path,
