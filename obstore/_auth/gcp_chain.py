@@ -45,7 +45,7 @@ def choose(
         ValueError: the bearer token cannot be one.
     """
     if settings.emulated and not settings.credentials_given and provider is None:
-        return Anonymous(GoogleSource(lambda: default_credentials(client_for), client_for)), None
+        return Anonymous(_default(client_for, None)), None
     if settings.skip_signature:
         # Only signed URLs need credentials then: a broken file is no reason to refuse anything else.
         return Anonymous(_Late(lambda: _signing_source(settings, provider, client_for)[0])), None
@@ -73,7 +73,7 @@ def _signing_source(
     if settings.application_credentials is not None:
         info = read_info("application_credentials", path=settings.application_credentials)
         return _of_info(info, impersonate, client_for), None
-    return GoogleSource(lambda: default_credentials(client_for, impersonate), client_for), None
+    return _default(client_for, impersonate), None
 
 
 def _impersonation(settings: GCSSettings) -> Impersonation | None:
@@ -92,7 +92,18 @@ def _of_info(info: Info, impersonate: Impersonation | None, client_for: ClientFo
     def load() -> Op[Any]:
         return (yield Call(from_info, info, impersonate))
 
-    return GoogleSource(load, client_for)
+    account = info.get("client_email")
+    description = f"file of type {info.get('type')}" + (f" for {account}" if isinstance(account, str) else "")
+    return GoogleSource(load, client_for, _acting(description, impersonate))
+
+
+def _default(client_for: ClientFor, impersonate: Impersonation | None) -> GoogleSource:
+    description = _acting("gcloud's login, else the account of the machine", impersonate)
+    return GoogleSource(lambda: default_credentials(client_for, impersonate), client_for, description)
+
+
+def _acting(description: str, impersonate: Impersonation | None) -> str:
+    return description if impersonate is None else f"{description}, acting as {impersonate.email}"
 
 
 class _Late:

@@ -85,13 +85,19 @@ class GoogleSource(CachedSource[GcpCredential]):
     Args:
         load: makes google-auth's credentials; an operation, run once.
         client_for: connection options for a URL.
+        description: where they come from, for people.
         clock: seconds since the epoch.
     """
 
     def __init__(
-        self, load: Callable[[], Op[Any]], client_for: ClientFor, clock: Callable[[], float] = time.time
+        self,
+        load: Callable[[], Op[Any]],
+        client_for: ClientFor,
+        description: str,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(THRESHOLD_S, clock)
+        self.description = description
         self._load = load
         self._client_for = client_for
         self._credentials: Any = None

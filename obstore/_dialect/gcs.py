@@ -278,6 +278,16 @@ class GCSDialect(GCSReaders, GCSUploads, GCSPresigner, GCSFailures):
         """Never needed: objects are deleted one by one."""
         raise NotImplementedError
 
+    def describe(self) -> dict[str, Any]:
+        """See `Dialect.describe`."""
+        return {
+            "endpoint": self.endpoint + self._base,
+            "emulator": self._settings.emulated,
+            "large_objects": "resumable uploads" if self.resumable else "parallel parts",
+            "user_project": self._settings.user_project,
+            **super().describe(),
+        }
+
     # ---- signing ------------------------------------------------------------------------------------------------
 
     def prepare(self, request: Request) -> None:

@@ -334,6 +334,16 @@ def test_waiting_for_a_token_can_be_cancelled(make: Make, server: GoogleAuth, sc
     assert asyncio.run(main()) < 10
 
 
+def test_describe_says_where_credentials_come_from(make: Make, server: GoogleAuth):
+    store = make(service_account=str(server.file("service_account")), impersonate_service_account="x@y")
+    told = store.describe()
+    assert told["credentials"] == f"file of type service_account for {server.email}, acting as x@y"
+    assert (told["endpoint"], told["large_objects"]) == (server.url, "resumable uploads")
+    told = GCSStore("b").describe()
+    assert told["credentials"] == "gcloud's login, else the account of the machine"
+    assert (told["endpoint"], told["large_objects"]) == ("https://storage.googleapis.com", "parallel parts")
+
+
 # ---- secrets -------------------------------------------------------------------------------------------------------
 
 
