@@ -333,9 +333,10 @@ def hint_for(
     return None
 
 
-# What libcurl says of an HTTP and of a SOCKS proxy.
+# What libcurl says of an HTTP proxy (tinyproxy's status is 401) and of a SOCKS proxy.
 _PROXY_WANTS_PASSWORD = (
     "connect tunnel failed, response 407",
+    "connect tunnel failed, response 401",
     "no authentication method was acceptable",
     "rejected by the socks",
 )

@@ -11,6 +11,7 @@ from obstore.store import HTTPStore, S3Store
 from tests.servers.fakes3 import FakeS3
 from tests.servers.forwardproxy import ForwardProxy
 from tests.servers.process import free_ports
+from tests.servers.proxies import Microsocks, Squid, Tinyproxy
 from tests.servers.scripted import Reply, ScriptedServer
 from tests.servers.tls import Authority
 
@@ -162,3 +163,25 @@ def test_an_environment_that_names_no_proxy_is_an_error(named: str, value: str, 
     with pytest.raises(obs.GenericError, match="proxy") as caught:
         obs.get(store_at(named), "k")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.webservers
+@pytest.mark.parametrize("kind", [Tinyproxy, Squid, Microsocks], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_proxies_of_the_distribution(authority: Authority, kind: type[Tinyproxy], encrypted: bool):
+    data = bytes(range(256)) * 4000
+    tls = authority.context() if encrypted else None
+    with kind() as proxy, ScriptedServer(tls=tls) as server:
+        server.handler = lambda request: Reply(200, body=data)
+        client = {"root_certificate": authority.pem, "proxy_url": f"{proxy.scheme}://user:pass@{proxy.address}"}
+        url = server.url.replace("127.0.0.1", "localhost")
+        assert obs.get(store_at(url, **client), "k").bytes() == data
+        obs.put(store_at(url, **client), "k", data)
+        assert server.requests[-1].body == data
+        count = server.count()
+        wrong = {**client, "proxy_url": f"{proxy.scheme}://user:wrong@{proxy.address}"}
+        # tinyproxy's status is 401, as if it were the server.
+        with pytest.raises(obs.BaseError, match=r"407|401|proxy wants") as caught:
+            obs.get(store_at(url, **wrong), "k")
+        assert len(caught.value.attempts) == 1
+        assert server.count() == count
