@@ -13,7 +13,7 @@ from typing import Any
 
 from obstore._auth.aws import AwsCredential
 from obstore._auth.aws_http import Clients
-from obstore._auth.aws_keys import read_keys
+from obstore._auth.aws_keys import read_keys, without_frames
 from obstore._auth.aws_metadata import container_credentials, instance_credentials, read_token
 from obstore._auth.aws_process import process_credentials
 from obstore._auth.aws_sso import sso_credentials
@@ -57,7 +57,7 @@ class ChainSource(CachedSource[AwsCredential]):
 
     def fetch(self) -> Op[AwsCredential]:
         search = _Search(self._settings, self._clients)
-        found = yield from search.find()
+        found = yield from without_frames(search.find())
         self._place = search.place
         return found
 

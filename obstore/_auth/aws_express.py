@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from obstore._auth.aws import AwsCredential, AwsSession, AwsSource
 from obstore._auth.aws_http import Answer, Clients, ask, refused
-from obstore._auth.aws_keys import element_text, read_keys
+from obstore._auth.aws_keys import element_text, read_keys, without_frames
 from obstore._auth.cache import CachedSource, credential
 from obstore._auth.sigv4 import Signer, payload_hash
 from obstore._auth.sources import describe_source
@@ -66,6 +66,9 @@ class ExpressSource(CachedSource[AwsCredential]):
         return f"sessions by {describe_source(self.base)}"
 
     def fetch(self) -> Op[AwsCredential]:
+        return (yield from without_frames(self._fetch()))
+
+    def _fetch(self) -> Op[AwsCredential]:
         keys = yield from credential(self.base)
         answer = yield from self._ask(keys)
         if answer.status >= 400 and self.base.renewable and _code(answer) in _EXPIRED:

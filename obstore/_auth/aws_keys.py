@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from obstore._auth.aws import AwsCredential
-from obstore.exceptions import UnauthenticatedError
+from obstore._effects import Op
+from obstore.exceptions import BaseError, UnauthenticatedError
 
-__all__ = ["element_text", "parse_moment", "read_keys"]
+__all__ = ["element_text", "parse_moment", "read_keys", "without_frames"]
 
 
 def parse_moment(text: str) -> float:
@@ -58,6 +59,23 @@ def read_keys(
             problem = "holds something else than texts"
     del found, token
     raise UnauthenticatedError(f"what {who} gave {problem}", hint=hint)
+
+
+def without_frames(op: Op[AwsCredential]) -> Op[AwsCredential]:
+    """Perform ``op``; the errors that it raises on purpose come without the frames that led to them.
+
+    Those hold tokens and keys, and tools print the variables of frames that failed. The message says it all.
+    """
+    problem: BaseError | None = None
+    try:
+        return (yield from op)
+    except BaseError as error:
+        problem = error.with_traceback(None)
+        problem.__context__ = problem.__cause__ = None
+    try:
+        raise problem
+    finally:
+        del problem  # its traceback holds this frame
 
 
 def element_text(text: str, name: str) -> str | None:

@@ -133,9 +133,18 @@ def load(paths: AwsPaths) -> AwsConfig:
     last = _last
     if last is not None and last[0] == state:
         return last[1]
-    config = AwsConfig.parse(_read(paths.config), _read(paths.credentials), paths)
-    _last = (state, config)
-    return config
+    try:
+        config = AwsConfig.parse(_read(paths.config), _read(paths.credentials), paths)
+    except GenericError as error:
+        problem = error.with_traceback(None)  # the frames hold what the files hold, and tools print their variables
+        problem.__context__ = None
+    else:
+        _last = (state, config)
+        return config
+    try:
+        raise problem
+    finally:
+        del problem  # its traceback holds this frame
 
 
 def _state(path: str) -> Any:

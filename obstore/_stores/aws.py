@@ -89,8 +89,8 @@ class AwsClients:
             options = dataclasses.replace(
                 self._options,
                 allow_http=True,
-                proxy_url=None,
-                proxy_excludes="*",
+                proxy_url="",  # not even the environment's
+                proxy_excludes=None,
                 connect_timeout_s=timeout_s,
                 timeout_s=timeout_s * 2,
                 read_timeout_s=timeout_s,

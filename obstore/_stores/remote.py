@@ -29,6 +29,9 @@ class CloudStore(ObjectStoreMethods):
     _keys: ClassVar[KeyTable]
     _scheme: ClassVar[Scheme]
     _backend: RemoteBackend
+    # For the repr of a store whose constructor failed: tools print the variables of its frame.
+    _identity: str = ""
+    _prefix: str | None = None
     _client_defaults: ClassVar[Mapping[str, str]] = {}
     _own = frozenset(
         {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import assert_type
 
 import obstore as obs
-from obstore import Bytes, BytesStream, GetResult, ListResult, ListStream, ObjectMeta, PutResult
+from obstore import Bytes, BytesStream, GetResult, ListResult, ListStream, ObjectMeta, PresignedPost, PutResult
 from obstore.store import GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
 
 
@@ -67,6 +67,14 @@ def listing(store: ObjectStore) -> None:
     level = obs.list_with_delimiter(store, prefix="a")
     assert_type(level, ListResult[list[ObjectMeta]])
     assert_type(level["common_prefixes"], list[str])
+
+
+def signing(store: ObjectStore) -> None:
+    hour = timedelta(hours=1)
+    assert_type(obs.sign(store, "GET", "key", hour), str)
+    assert_type(obs.sign(store, "PUT", ["a", "b"], hour, headers={"Content-Type": "text/plain"}), list[str])
+    assert_type(store.sign("GET", "key", expires_in=hour, version="1", response_content_type="text/plain"), str)
+    assert_type(obs.generate_presigned_post(store, "key", hour, conditions=[["eq", "$acl", "private"]]), PresignedPost)
 
 
 async def asynchronous(store: ObjectStore) -> None:
