@@ -222,13 +222,12 @@ def from_info(info: Info, impersonate: Impersonation | None = None) -> Any:
     """
     from google.auth import exceptions
 
-    problem = "cannot be used"
     try:
         credentials = _from_info(info)
     except KeyError as error:
         problem = f"lacks {error}"
     except (exceptions.GoogleAuthError, TypeError, ValueError):
-        pass  # what is raised for a broken key may quote it
+        problem = "cannot be used"  # and no more: what is raised for a broken key may quote it
     else:
         return credentials if impersonate is None else _impersonated(credentials, impersonate)
     raise UnauthenticatedError(

@@ -68,8 +68,7 @@ class ResumableUpload:
         pieces = _Pieces([self._held])
         total = self._sent + pieces.size
         yield from self._send(pieces, pieces.size, total)
-        if self._done is None:
-            raise GenericError.of(self._backend.name, "the service asks for more bytes than there are", key=self._key)
+        assert self._done is not None
         return (yield from self._backend.check_made(self._key, self._done, total, self._checksum))
 
     def abort(self) -> Op[None]:
@@ -83,6 +82,7 @@ class ResumableUpload:
 
     def _send(self, pieces: _Pieces, size: int, total: int | None) -> Op[None]:
         """Send the first ``size`` bytes of ``pieces``, in as many requests as it takes."""
+        self._retry.progressed()  # the program may have taken its time since the last piece
         start, end = self._sent, self._sent + size
         dialect = self._backend.dialect
         while True:
