@@ -24,6 +24,12 @@ typedef struct ob_curl_message {
   } data;
 } ob_curl_message;
 
+typedef struct ob_curl_waitfd {
+  int fd;
+  short events;
+  short revents;
+} ob_curl_waitfd;
+
 typedef struct ob_curl_sockaddr {
   int family;
   int socktype;
@@ -103,6 +109,7 @@ enum { OB_ABI_CODES(OB_ABI_ENUM_CODE) };
 #define OB_CURL_VERSION_THREADSAFE (1 << 30)
 #define OB_CURLMSG_DONE 1
 #define OB_CURLPAUSE_CONT 0
+#define OB_CURL_WAIT_POLLIN 1
 #define OB_CURL_WRITEFUNC_PAUSE 0x10000001
 #define OB_CURL_READFUNC_ABORT 0x10000000
 #define OB_CURL_PREREQFUNC_OK 0

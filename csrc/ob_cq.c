@@ -11,7 +11,8 @@
 struct ob_cq {
   ob_refs refs;
   uint32_t generation;
-  bool silent; /* has no descriptor */
+  bool silent;  /* has no descriptor */
+  bool drained; /* consumer: the descriptor was looked at, and is not readable */
   ob_wakeup wakeup;
 
   ob_mutex lock;
@@ -119,7 +120,7 @@ static void signal_now(ob_cq *cq) {
 
 void ob_wakes_send(ob_wakes *wakes) {
   for (size_t i = 0; i < wakes->n; i++) {
-    signal_now(wakes->queues[i]);
+    if (wakes->queues[i] != wakes->own) signal_now(wakes->queues[i]);
     ob_cq_unref(wakes->queues[i]);
   }
   wakes->n = 0;
@@ -222,12 +223,20 @@ void ob_cq_close(ob_cq *cq) {
 
 /* ---- consumer ------------------------------------------------------------------------------------- */
 
-int ob_cq_wait(ob_cq *cq, int timeout_ms) {
-  if (stale(cq) || cq->silent) return 0;
+bool ob_cq_ready(ob_cq *cq) {
   ob_lock(&cq->lock);
   bool ready = cq->first != NULL;
   ob_unlock(&cq->lock);
-  if (ready) return 1;
+  return ready;
+}
+
+void ob_cq_seen(ob_cq *cq, bool readable) {
+  cq->drained = !readable;
+}
+
+int ob_cq_wait(ob_cq *cq, int timeout_ms) {
+  if (stale(cq) || cq->silent) return 0;
+  if (ob_cq_ready(cq)) return 1;
   struct pollfd wait = {.fd = cq->wakeup.read_fd, .events = POLLIN};
   int rc = poll(&wait, 1, timeout_ms);
   return rc < 0 ? -1 : rc > 0;
@@ -236,7 +245,8 @@ int ob_cq_wait(ob_cq *cq, int timeout_ms) {
 ob_transfer *ob_cq_take(ob_cq *cq) {
   if (stale(cq)) return NULL;
   /* Drained before the list is detached: an entry that comes later writes again. */
-  if (!cq->silent) ob_wakeup_drain(&cq->wakeup);
+  if (!cq->silent && !cq->drained) ob_wakeup_drain(&cq->wakeup);
+  cq->drained = false;
   ob_lock(&cq->lock);
   ob_transfer *first = cq->first;
   for (ob_transfer *x = first; x != NULL; x = x->taken_next) {

@@ -21,6 +21,9 @@
 #define CONNECTIONS_MIN 8
 #define CONNECTIONS_MAX 1024
 #define DESCRIPTORS_SPARED 64 /* for files, queues and whatever else the program has open */
+#define INLINE_MAX 8
+#define INLINE_CONNECTIONS 2
+#define INLINE_BODY_BYTES (1 << 20) /* longer ones leave the caller time for something else */
 
 typedef struct ob_endpoint {
   struct ob_endpoint *next;
@@ -43,6 +46,10 @@ typedef struct ob_engine {
   } loops[LOOPS_MAX];
   int n_loops;
   int64_t loop_cap; /* in flight and connections of one loop */
+  ob_loop *inlines[INLINE_MAX]; /* all there are */
+  ob_loop *idle[INLINE_MAX];    /* those that nobody drives; the last one was used last */
+  int n_inlines, max_inlines, n_idle;
+  int64_t inline_in_flight;
   ob_endpoint *endpoints;
   ob_transfer *waiting;                    /* at any gate */
   ob_transfer *paused_first, *paused_last; /* oldest first */
@@ -130,7 +137,9 @@ static void derive_limits_locked(ob_engine *e) {
   int64_t loops = e->connections / LOOP_BUSY + 1;
   if (loops > e->threads) loops = e->threads;
   if (loops < e->n_loops) loops = e->n_loops;
-  e->loop_cap = (2 * e->connections + loops - 1) / loops;
+  int64_t inlines = e->threads < e->connections / 8 ? e->threads : e->connections / 8;
+  e->max_inlines = (int)(inlines < INLINE_MAX ? inlines : INLINE_MAX);
+  e->loop_cap = (2 * (e->connections - e->max_inlines * INLINE_CONNECTIONS / 2) + loops - 1) / loops;
   if (e->loop_cap < CONNECTIONS_MIN) e->loop_cap = CONNECTIONS_MIN;
   if (e->loop_cap > OB_LOOP_TRANSFERS) e->loop_cap = OB_LOOP_TRANSFERS;
   int64_t room = OB_LOOP_TRANSFERS * (e->threads > e->n_loops ? e->threads : e->n_loops);
@@ -393,7 +402,40 @@ static int choose_loop_locked(ob_engine *e) {
   return free_slot;
 }
 
+/* One nobody drives, the one last used first: its connection is the likeliest to be alive. NULL: none to be had. */
+static ob_loop *claim_inline_locked(ob_engine *e) {
+  if (e->n_idle > 0) {
+    ob_loop *loop = e->idle[--e->n_idle];
+    ob_loop_claim(loop);
+    return loop;
+  }
+  if (e->n_inlines >= e->max_inlines) return NULL;
+  ob_loop *loop = ob_loop_inline(INLINE_CONNECTIONS);
+  if (loop != NULL) e->inlines[e->n_inlines++] = loop;
+  return loop;
+}
+
+/* Only where no loop thread has anything to do: a thread that serves many spares them more than their hops cost. */
+static bool assign_inline_locked(ob_engine *e, ob_transfer *x) {
+  bool quiet = e->gate.in_flight - e->inline_in_flight <= 1; /* x counts already */
+  ob_loop *loop = x->wants_inline && quiet && !e->shut ? claim_inline_locked(e) : NULL;
+  if (loop == NULL) return false;
+  x->loop_index = -1;
+  atomic_store_explicit(&x->loop, loop, memory_order_release);
+  (void)ob_loop_post(loop, x, OB_CMD_ATTACH); /* claimed, hence open */
+  e->inline_in_flight++;
+  return true;
+}
+
+void ob_engine_inline_idle(ob_loop *loop) {
+  ob_engine *e = engine();
+  ob_lock(&e->lock);
+  e->idle[e->n_idle++] = loop;
+  ob_unlock(&e->lock);
+}
+
 static void assign_locked(ob_engine *e, ob_transfer *x) {
+  if (assign_inline_locked(e, x)) return;
   int i = e->shut ? -1 : choose_loop_locked(e);
   if (i >= 0) {
     ob_loop *loop = e->loops[i].loop;
@@ -416,6 +458,7 @@ static void admit_locked(ob_engine *e, ob_transfer *x) {
       bool memory = gate->first == NULL && !full(gate) && waits_for_memory(e, gate, x);
       if (gate->first != NULL || full(gate) || memory) {
         enqueue_locked(e, gate, x);
+        x->wants_inline = false; /* whoever lets it in is not the one who waits for it */
         if (memory) atomic_store(&e->memory_waits, true);
         relieve_locked(e, gate);
         return;
@@ -450,7 +493,11 @@ static void release_locked(ob_engine *e, ob_transfer *x) {
   remove_paused_locked(e, x);
   int held = x->stage;
   x->stage = 0;
-  if (atomic_load_explicit(&x->loop, memory_order_relaxed) != NULL && x->loop_index >= 0) {
+  if (atomic_load_explicit(&x->loop, memory_order_relaxed) == NULL) {
+    /* was never given to a loop */
+  } else if (x->loop_index < 0) {
+    e->inline_in_flight--;
+  } else {
     ob_loop *loop = e->loops[x->loop_index].loop;
     if (loop == atomic_load_explicit(&x->loop, memory_order_relaxed)) e->loops[x->loop_index].in_flight--;
   }
@@ -646,6 +693,15 @@ bool ob_engine_poll_memory(void) {
 
 /* ---- submit and cancel ---------------------------------------------------------------------------- */
 
+int ob_engine_submit_inline(ob_transfer *x, ob_cq *cq, ob_loop **loop) {
+  int version = x->client->options.http_version;
+  x->wants_inline = (version == 0 || version == 11) && x->source_bytes <= INLINE_BODY_BYTES; /* others share a connection */
+  int rc = ob_engine_submit(x, cq);
+  bool claimed = rc == 0 && x->wants_inline && x->loop_index < 0; /* written before submit returned, if ever */
+  *loop = claimed ? atomic_load_explicit(&x->loop, memory_order_relaxed) : NULL;
+  return rc;
+}
+
 int ob_engine_submit(ob_transfer *x, ob_cq *cq) {
   if (!ob_curl_loaded()) return -2;
   ob_engine *e = engine_or_create();
@@ -741,6 +797,9 @@ void ob_engine_stats(ob_stats *stats) {
     stats->wakeups += ob_loop_wakeups(e->loops[i].loop);
     stats->loops += !ob_loop_closed(e->loops[i].loop);
   }
+  stats->in_flight += (uint64_t)e->inline_in_flight;
+  stats->loops += (uint64_t)e->n_inlines;
+  for (int i = 0; i < e->n_inlines; i++) stats->wakeups += ob_loop_wakeups(e->inlines[i]);
   for (ob_transfer *x = e->waiting; x != NULL; x = x->waiting_next) stats->queued++;
   ob_unlock(&e->lock);
 }
@@ -760,8 +819,11 @@ int ob_engine_shutdown(int timeout_ms) {
   }
   int n_loops = e->n_loops;
   for (int i = 0; i < n_loops; i++) ob_loop_stop(e->loops[i].loop);
+  int n_inlines = e->n_inlines;
+  for (int i = 0; i < n_inlines; i++) ob_loop_stop(e->inlines[i]);
   leave(e);
   int all = 1;
+  for (int i = 0; i < n_inlines; i++) all &= ob_loop_join(e->inlines[i], deadline_us);
   for (int i = 0; i < n_loops; i++) all &= ob_loop_join(e->loops[i].loop, deadline_us);
   return all;
 }

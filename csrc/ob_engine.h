@@ -12,6 +12,8 @@
 #include "ob_cq.h"
 #include "ob_transfer.h"
 
+struct ob_loop;
+
 /* Options of a client (one per store). Strings are copied; NULL: libcurl's default. Times in milliseconds, 0: none. */
 typedef struct ob_client_options {
   const char *endpoint;   /* "scheme://host:port": requests of all clients of one endpoint share its throttle */
@@ -58,7 +60,7 @@ typedef struct ob_stats {
   uint64_t connections_opened;
   uint64_t in_flight; /* attached */
   uint64_t queued;    /* waiting for a place */
-  uint64_t loops;
+  uint64_t loops;     /* with a thread, and inline ones */
   uint64_t wakeups;   /* curl_multi_wakeup calls */
   uint64_t cq_writes; /* queue wakeup writes */
   /* live objects, for leak checks */
@@ -74,6 +76,9 @@ typedef struct ob_stats {
 /* Any thread, not async-signal-safe. Requires ob_curl_load to have succeeded. Hands x to a loop or queues it. After 0, END
  * will come to cq (which is referenced). -1: memory; -2: the engine is shut down; then x stays NEW and the owner's. */
 int ob_engine_submit(ob_transfer *x, ob_cq *cq);
+/* The same, for an owner who waits for x alone: where it finds a place at once, *loop is an inline loop that the caller has claimed and
+ * now drives (ob_loop.h), else NULL. */
+int ob_engine_submit_inline(ob_transfer *x, ob_cq *cq, struct ob_loop **loop);
 /* Any thread. Applies to later submits; a lower limit drains by itself. */
 void ob_engine_set_limits(const ob_limits *limits);
 void ob_engine_get_limits(ob_limits *limits); /* the values in force */

@@ -27,8 +27,11 @@ typedef struct ob_host {
   char authority[];
 } ob_host;
 
+/* Who drives an inline loop. */
+typedef enum { DRIVER_NONE, DRIVER_CALLER, DRIVER_THREAD } driver;
+
 struct ob_loop {
-  int index;
+  int index; /* -1: inline */
   ob_counter wakeups;
   _Atomic long connections;
   pthread_t thread;
@@ -40,8 +43,11 @@ struct ob_loop {
   bool sleeping; /* in poll, or about to be: the next post must wake it */
   bool stop;
   bool closed; /* takes no more posts; the multi may be gone */
+  driver driver;
+  bool driving; /* the caller is inside ob_loop_drive */
 
   /* Loop thread only. */
+  ob_cq *own; /* that of the caller who drives */
   void *multi;
   ob_transfer *attached;
   size_t n_attached;
@@ -73,7 +79,7 @@ static void wake_locked(ob_loop *loop) {
 
 int ob_loop_post(ob_loop *loop, ob_transfer *x, int command) {
   ob_lock(&loop->lock);
-  if (loop->closed) {
+  if (loop->closed || (loop->index < 0 && loop->driver == DRIVER_NONE)) { /* the latter holds nothing: x has ended */
     ob_unlock(&loop->lock);
     return -1;
   }
@@ -160,7 +166,7 @@ static void publish_ready(ob_loop *loop) {
   if (x == NULL) return;
   loop->ready_first = loop->ready_last = NULL;
   ob_engine_released(x);
-  ob_wakes wakes = {.n = 0};
+  ob_wakes wakes = {.n = 0, .own = loop->own};
   while (x != NULL) {
     ob_transfer *next = x->ready_next;
     int events = x->ready_events;
@@ -557,8 +563,8 @@ static bool must_stop(ob_loop *loop) {
   return stop;
 }
 
-/* One round; false when the loop must end. */
-static bool turn(ob_loop *loop, int *n_ready) {
+/* All that can be done without waiting; false when the loop must end. */
+static bool work(ob_loop *loop, int n_ready) {
   ob_transfer *next;
   loop->now_us = ob_now_us();
   apply_connections(loop);
@@ -569,14 +575,20 @@ static bool turn(ob_loop *loop, int *n_ready) {
   }
   attach_held(loop);
   if (loop->now_us >= loop->next_deadline_us) check_deadlines(loop);
-  if (loop->n_attached > 0 || loop->removed || *n_ready > 0) {
+  if (loop->n_attached > 0 || loop->removed || n_ready > 0) {
     int running;
     loop->removed = false;
     if (!works(loop, "curl_multi_perform", ob_lib.multi_perform(loop->multi, &running))) return false;
     reap(loop);
   }
   publish_ready(loop);
+  return !must_stop(loop);
+}
+
+/* Waits for sockets, a wakeup, the next deadline, or `more`. False when the loop must end. */
+static bool rest(ob_loop *loop, int64_t limit_us, ob_curl_waitfd *more, int *n_ready) {
   int64_t wait_us = ob_engine_poll_memory() ? MEMORY_TICK_US : TICK_US;
+  if (limit_us < wait_us) wait_us = limit_us;
   if (loop->next_deadline_us != INT64_MAX) {
     int64_t until = loop->next_deadline_us - ob_now_us();
     if (until < wait_us) wait_us = until > 0 ? until : 0;
@@ -584,7 +596,7 @@ static bool turn(ob_loop *loop, int *n_ready) {
   *n_ready = 0;
   if (!fall_asleep(loop)) return !must_stop(loop);
   return works(loop, "curl_multi_poll",
-               ob_lib.multi_poll(loop->multi, NULL, 0, (int)((wait_us + 999) / 1000), n_ready));
+               ob_lib.multi_poll(loop->multi, more, more != NULL, (int)((wait_us + 999) / 1000), n_ready));
 }
 
 /* No one can post any more; whatever is left ends here. */
@@ -624,13 +636,13 @@ static void *run(void *argument) {
   int n_ready = 0;
   snprintf(name, sizeof name, "obstore-%d", loop->index);
   ob_thread_name(name);
-  while (turn(loop, &n_ready)) continue;
+  while (work(loop, n_ready) && rest(loop, TICK_US, NULL, &n_ready)) continue;
   close_loop(loop);
   atomic_store_explicit(&loop->exited, true, memory_order_release);
   return NULL;
 }
 
-ob_loop *ob_loop_start(int index, long connections) {
+static ob_loop *create(int index, long connections) {
   ob_loop *loop = ob_calloc(sizeof *loop);
   if (loop == NULL) return NULL;
   loop->index = index;
@@ -645,6 +657,12 @@ ob_loop *ob_loop_start(int index, long connections) {
   /* More streams than this, and another connection is made: one alone is bounded by its windows and by one core's TLS. */
   (void)ob_set_multi_long(loop->multi, OB_CURLMOPT_MAX_CONCURRENT_STREAMS, OB_STREAMS_PER_CONNECTION);
   (void)ob_set_multi_long(loop->multi, OB_CURLMOPT_QUICK_EXIT, 1L); /* 8.20 and later: do not join resolver threads */
+  return loop;
+}
+
+ob_loop *ob_loop_start(int index, long connections) {
+  ob_loop *loop = create(index, connections);
+  if (loop == NULL) return NULL;
   /* The thread finds its own id under the lock. */
   ob_lock(&loop->lock);
   int rc = ob_thread_start(&loop->thread, run, loop);
@@ -657,9 +675,141 @@ ob_loop *ob_loop_start(int index, long connections) {
   return loop;
 }
 
+/* ---- inline loops --------------------------------------------------------------------------------- */
+
+ob_loop *ob_loop_inline(long connections) {
+  ob_loop *loop = create(-1, connections);
+  if (loop != NULL) loop->driver = DRIVER_CALLER;
+  return loop;
+}
+
+void ob_loop_claim(ob_loop *loop) {
+  ob_lock(&loop->lock);
+  loop->driver = DRIVER_CALLER;
+  ob_unlock(&loop->lock);
+}
+
+/* Ends the claim, or the thread's turn, of a loop that holds nothing. True: it may be claimed again. */
+static bool give_up_if_idle(ob_loop *loop) {
+  if (loop->n_attached > 0 || loop->held_first != NULL) return false;
+  ob_lock(&loop->lock);
+  bool idle = loop->inbox_first == NULL && !loop->stop && !loop->closed;
+  if (idle) {
+    loop->driver = DRIVER_NONE;
+    loop->driving = loop->sleeping = false;
+  }
+  ob_unlock(&loop->lock);
+  return idle;
+}
+
+static bool begin_drive(ob_loop *loop) {
+  ob_lock(&loop->lock);
+  bool ours = !loop->closed && !loop->driving && loop->driver == DRIVER_CALLER;
+  if (ours) loop->driving = true;
+  ob_unlock(&loop->lock);
+  if (ours) loop->thread = pthread_self();
+  return ours;
+}
+
+static void end_drive(ob_loop *loop) {
+  loop->own = NULL;
+  ob_lock(&loop->lock);
+  loop->driving = loop->sleeping = false;
+  ob_unlock(&loop->lock);
+}
+
+int ob_loop_drive(ob_loop *loop, ob_cq *cq, int timeout_ms) {
+  if (!begin_drive(loop)) return OB_DRIVE_LEFT;
+  ob_curl_waitfd more = {.fd = ob_cq_fd(cq), .events = OB_CURL_WAIT_POLLIN};
+  int64_t until_us = ob_now_us() + (int64_t)timeout_ms * 1000;
+  int n_ready = 0;
+  bool alive;
+  loop->own = cq;
+  while ((alive = work(loop, n_ready))) {
+    if (ob_cq_ready(cq)) break;
+    int64_t left_us = until_us - loop->now_us;
+    if (left_us <= 0 || !(alive = rest(loop, left_us, &more, &n_ready))) break;
+    if (n_ready == 0 || more.revents != 0) break; /* a signal, a wakeup, or another thread's entry */
+  }
+  ob_cq_seen(cq, more.revents != 0);
+  int rc = ob_cq_ready(cq) || more.revents != 0 ? OB_DRIVE_READY : 0;
+  if (!alive) {
+    close_loop(loop);
+    end_drive(loop);
+    return OB_DRIVE_READY | OB_DRIVE_LEFT;
+  }
+  loop->own = NULL;
+  if (give_up_if_idle(loop)) {
+    ob_engine_inline_idle(loop);
+    return rc | OB_DRIVE_LEFT;
+  }
+  end_drive(loop);
+  return rc;
+}
+
+/* Drives on what the caller left, then ends. */
+static void *drive_rest(void *argument) {
+  ob_loop *loop = argument;
+  int n_ready = 0;
+  ob_thread_name("obstore-inline");
+  pthread_detach(pthread_self());
+  while (work(loop, n_ready)) {
+    if (give_up_if_idle(loop)) {
+      ob_engine_inline_idle(loop); /* from here on it is someone else's */
+      return NULL;
+    }
+    if (!rest(loop, TICK_US, NULL, &n_ready)) break;
+  }
+  close_loop(loop);
+  atomic_store_explicit(&loop->exited, true, memory_order_release);
+  return NULL;
+}
+
+void ob_loop_leave(ob_loop *loop) {
+  if (!begin_drive(loop)) return;
+  if (give_up_if_idle(loop)) {
+    ob_engine_inline_idle(loop);
+    return;
+  }
+  ob_lock(&loop->lock);
+  loop->driver = DRIVER_THREAD;
+  loop->driving = false;
+  int rc = ob_thread_start(&loop->thread, drive_rest, loop);
+  if (rc != 0) { /* there is nobody to drive it */
+    loop->driver = DRIVER_CALLER;
+    loop->driving = true;
+  }
+  ob_unlock(&loop->lock);
+  if (rc == 0) return;
+  snprintf(loop->broken, sizeof loop->broken, "no loop thread could be started");
+  close_loop(loop);
+  end_drive(loop);
+}
+
+/* True: closed by now, by us where nobody drives it. */
+static bool close_inline(ob_loop *loop) {
+  ob_lock(&loop->lock);
+  bool closed = loop->closed;
+  bool ours = !closed && !loop->driving && loop->driver != DRIVER_THREAD;
+  if (ours) {
+    loop->driver = DRIVER_CALLER;
+    loop->driving = true;
+  }
+  ob_unlock(&loop->lock);
+  if (!ours) return closed;
+  loop->thread = pthread_self();
+  close_loop(loop);
+  end_drive(loop);
+  return true;
+}
+
 bool ob_loop_join(ob_loop *loop, int64_t deadline_us) {
   const struct timespec nap = {.tv_nsec = 500000};
-  if (loop->joined) return true;
+  while (loop->index < 0 && !close_inline(loop)) {
+    if (ob_now_us() >= deadline_us) return false;
+    nanosleep(&nap, NULL);
+  }
+  if (loop->index < 0 || loop->joined) return true;
   while (!atomic_load_explicit(&loop->exited, memory_order_acquire)) {
     if (ob_now_us() >= deadline_us) return false;
     nanosleep(&nap, NULL);

@@ -1,4 +1,8 @@
-/* ob_loop.h - one CURLM on one thread: inbox, perform, reap, publish, poll. */
+/* ob_loop.h - one CURLM on one thread: inbox, perform, reap, publish, poll.
+ *
+ * An inline loop has no thread of its own: whoever waits for its transfer drives it, without a hop between threads. What
+ * is left when its driver leaves is driven on by a thread, until nothing is.
+ */
 #ifndef OB_LOOP_H
 #define OB_LOOP_H
 
@@ -18,7 +22,17 @@ int ob_loop_post(ob_loop *loop, ob_transfer *x, int command);
 void ob_loop_set_connections(ob_loop *loop, long connections);
 /* Any thread. Ends all that is attached with OB_KIND_ENGINE, then the thread. */
 void ob_loop_stop(ob_loop *loop);
-/* Any thread, one. True: the thread has ended within the time and is joined. */
+/* Engine's lock. An inline loop, claimed by the caller; NULL when memory is short. */
+ob_loop *ob_loop_inline(long connections);
+/* Engine's lock. Claims one that was given back. */
+void ob_loop_claim(ob_loop *loop);
+/* Whoever claimed it, without the GIL. Drives the loop until the queue has entries, the time is over, or something woke it that
+ * the caller may have to look at. */
+enum { OB_DRIVE_READY = 1, OB_DRIVE_LEFT = 2 }; /* or-ed; LEFT: the claim has ended, nothing is attached */
+int ob_loop_drive(ob_loop *loop, ob_cq *cq, int timeout_ms);
+/* Whoever claimed it: ends the claim. What is attached goes on by itself. */
+void ob_loop_leave(ob_loop *loop);
+/* Any thread, one. True: the thread has ended within the time and is joined; of an inline loop: nobody drives it any more. */
 bool ob_loop_join(ob_loop *loop, int64_t deadline_us);
 /* Any thread. The thread is ending or has ended. */
 bool ob_loop_closed(ob_loop *loop);

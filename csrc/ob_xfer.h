@@ -94,7 +94,8 @@ struct ob_transfer {
   bool in_paused;
   bool parkable;
   ob_transfer *failed_next;
-  int loop_index;
+  bool wants_inline; /* the owner is about to drive it, if it finds a place at once */
+  int loop_index;    /* of a loop with a thread; -1: an inline loop */
   struct ob_loop *_Atomic loop; /* set once, by assignment */
   atomic_bool cancelled;        /* asked for */
 
@@ -182,6 +183,7 @@ void ob_transfer_result_onloop(ob_transfer *x, int code);
 typedef struct ob_wakes {
   ob_cq *queues[OB_WAKES];
   size_t n;
+  ob_cq *own; /* this thread takes from it next: it needs no wakeup */
 } ob_wakes;
 
 /* Any thread, no transfer's or queue's lock held. */
@@ -189,6 +191,10 @@ void ob_cq_publish(ob_transfer *x, int events, ob_wakes *wakes);
 void ob_wakes_send(ob_wakes *wakes);
 /* At submit: x reports to cq (or to the orphans if it is closed) from now on. */
 void ob_cq_adopt(ob_transfer *x, ob_cq *cq);
+/* Consumer thread. Something can be taken. */
+bool ob_cq_ready(ob_cq *cq);
+/* Consumer thread: whether the descriptor was seen to be readable. If not, the next take need not drain it. */
+void ob_cq_seen(ob_cq *cq, bool readable);
 /* A queue without a descriptor. */
 ob_cq *ob_cq_new_silent(void);
 /* Wakeup writes of all queues so far. */
@@ -203,6 +209,8 @@ void ob_engine_paused(ob_transfer *x);
 void ob_engine_resumed(ob_transfer *x);
 /* Loop thread: END was decided for these (chained by ready_next): give their places to those who wait. */
 void ob_engine_released(ob_transfer *first);
+/* Whoever drove an inline loop that holds nothing: it can be claimed again. */
+void ob_engine_inline_idle(struct ob_loop *loop);
 /* Any thread. True where live blocks exceed the limit. */
 bool ob_engine_memory_short(void);
 /* Loop thread. True: a transfer waits for memory, look again soon. */

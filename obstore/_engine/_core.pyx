@@ -120,9 +120,13 @@ cdef const char *_c_text(object text):
 
 
 cdef class Queue:
-    """Completion queue: one per thread that waits and one per running event loop."""
+    """Completion queue: one per thread that waits and one per running event loop.
+
+    A thread's queue may have claimed an inline loop: then `wait` drives it, and `leave` lets it go on by itself.
+    """
 
     cdef ob_cq *_c_cq
+    cdef ob_loop *_c_inline  # claimed by a submit
     cdef uint32_t _c_generation
 
     def __cinit__(self):
@@ -136,14 +140,27 @@ cdef class Queue:
         if self._c_cq != NULL:
             # A queue of the parent's generation shares its descriptor with the parent: dropping it only closes our copy.
             if self._c_generation == ob_engine_generation():
+                self._leave()
                 ob_cq_close(self._c_cq)
             ob_cq_unref(self._c_cq)
 
     def close(self):
         """Nobody will take from here again: cancel what still reports here. Any number of times."""
         if self.usable:
+            self._leave()
             ob_cq_close(self._c_cq)
             _reap_orphans()
+
+    cdef void _leave(self) noexcept:
+        cdef ob_loop *loop = self._c_inline
+        if loop != NULL:
+            self._c_inline = NULL
+            ob_loop_leave(loop)
+
+    def leave(self):
+        """What an inline loop has under way goes on without this thread."""
+        if self._c_inline != NULL and self.usable:
+            self._leave()
 
     def __reduce__(self):
         raise TypeError("a completion queue cannot be pickled")
@@ -165,12 +182,22 @@ cdef class Queue:
         Returns:
             Whether something may be there.
         """
-        cdef int rc
-        cdef double left = timeout, end = monotonic() + timeout
+        cdef int rc, slice_ms
+        cdef double left = timeout, end = 0.0
+        if timeout >= 0:
+            end = monotonic() + timeout
         while True:
-            with nogil:
-                # Rounded up: a wait must not end early and be repeated without rest.
-                rc = ob_cq_wait(self._c_cq, 50 if not 0 <= left < 0.05 else <int>(left * 1000 + 0.999))
+            # Rounded up: a wait must not end early and be repeated without rest.
+            slice_ms = 50 if not 0 <= left < 0.05 else <int>(left * 1000 + 0.999)
+            if self._c_inline != NULL and self.usable:
+                with nogil:
+                    rc = ob_loop_drive(self._c_inline, self._c_cq, slice_ms)
+                if rc & OB_DRIVE_LEFT:
+                    self._c_inline = NULL
+                rc &= OB_DRIVE_READY
+            else:
+                with nogil:
+                    rc = ob_cq_wait(self._c_cq, slice_ms)
             _freeze_at_exit()
             PyErr_CheckSignals()
             if rc > 0:

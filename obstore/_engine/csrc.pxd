@@ -182,6 +182,18 @@ cdef extern from "ob_transfer.h" nogil:
     const char *ob_kind_name(ob_kind kind)
 
 
+cdef extern from "ob_loop.h" nogil:
+    ctypedef struct ob_loop:
+        pass
+
+    enum:
+        OB_DRIVE_READY
+        OB_DRIVE_LEFT
+
+    int ob_loop_drive(ob_loop *loop, ob_cq *cq, int timeout_ms)
+    void ob_loop_leave(ob_loop *loop)
+
+
 cdef extern from "ob_engine.h" nogil:
     ctypedef struct ob_client_options:
         const char *endpoint
@@ -250,6 +262,7 @@ cdef extern from "ob_engine.h" nogil:
     ob_client *ob_client_new(const ob_client_options *options)
     void ob_client_unref(ob_client *client)
     int ob_engine_submit(ob_transfer *x, ob_cq *cq)
+    int ob_engine_submit_inline(ob_transfer *x, ob_cq *cq, ob_loop **loop)
     void ob_engine_set_limits(const ob_limits *limits)
     void ob_engine_get_limits(ob_limits *limits)
     void ob_engine_stats(ob_stats *stats)

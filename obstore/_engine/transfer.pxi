@@ -330,7 +330,7 @@ cdef object _header_text(const char *value, Py_ssize_t size):
 
 def submit(
     Queue queue not None, Client client not None, waiter, str method not None, str url not None, headers, body, int sink,
-    into=None, slice_=None,
+    into=None, slice_=None, bint inline=False,
 ):
     """Build a `Transfer` and hand it to a loop. Its events come to ``queue``.
 
@@ -344,6 +344,7 @@ def submit(
         sink: COLLECT, STREAM, INTO, LIST or DISCARD of ``obstore._effects``.
         into: writable buffer for INTO.
         slice_: ``(start, length)`` to cut out of a 200 answer.
+        inline: this thread is about to wait for it in ``queue``, which may therefore drive it without a loop thread.
 
     Raises:
         ValueError: a header, the method or the URL holds a control character; no such sink.
@@ -419,7 +420,10 @@ def submit(
         ob_transfer_set_slice(x, slice_[0], slice_[1])
 
     Py_INCREF(transfer)  # until END was taken
-    rc = ob_engine_submit(x, queue._c_cq)
+    if inline and queue._c_inline == NULL:
+        rc = ob_engine_submit_inline(x, queue._c_cq, &queue._c_inline)
+    else:
+        rc = ob_engine_submit(x, queue._c_cq)
     if rc != 0:
         transfer.ended = True
         Py_DECREF(transfer)

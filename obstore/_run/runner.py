@@ -84,6 +84,9 @@ class Task:
 class Runner:
     """Steps tasks. Subclasses say how to sleep, call and await; see `obstore._run.sync` and `obstore._run.aio`."""
 
+    inline = False
+    """Whether the thread waits for what it sends, and can drive it meanwhile."""
+
     def __init__(self) -> None:
         self.queue: Queue | None = None
         self.ready: deque[Transfer] = deque()
@@ -267,6 +270,7 @@ class Runner:
             effect.sink,
             effect.into,
             effect.slice_,
+            self.inline,
         )
 
     def _await_outcome(self, task: Task, effect: Outcome) -> bool:

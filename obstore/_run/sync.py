@@ -39,6 +39,8 @@ class _Timer:
 class SyncRunner(Runner):
     """Runs operations on the calling thread."""
 
+    inline = True
+
     def __init__(self) -> None:
         super().__init__()
         self.busy = False
@@ -54,6 +56,8 @@ class SyncRunner(Runner):
         return timer
 
     def call(self, task: Task, effect: Call) -> None:
+        if self.queue is not None:
+            self.queue.leave()  # the user's code may take its time
         task.result = effect.fn(*effect.args)
 
     def wait_for(self, task: Task, effect: Await) -> Any:  # noqa: ARG002 - there is nobody to wake
@@ -84,6 +88,8 @@ class SyncRunner(Runner):
         finally:
             if not root.done:
                 self._abandon()
+            elif self.queue is not None:
+                self.queue.leave()
             self.busy = False
         error, root.error = interrupt or root.error, None
         if error is not None:
