@@ -18,6 +18,11 @@
 #define LOOP_BUSY 64 /* a loop with so many in flight is worth a second one */
 #define GATES 3
 #define CUT_INTERVAL_US 100000
+#define SLOT_US 100000 /* rates grow once in such a time, and burst by a twentieth of it */
+#define LEARN_US 200000
+#define LEARN_ANSWERS 20 /* fewer tell a rate only after a second */
+#define LEARN_ONE_IN 100 /* fewer refusals than that come of two requests that met on the way */
+#define FORGET_US 5000000
 #define CONNECTIONS_MIN 8
 #define CONNECTIONS_MAX 1024
 #define DESCRIPTORS_SPARED 64 /* for files, queues and whatever else the program has open */
@@ -25,6 +30,8 @@
 #define INLINE_CONNECTIONS 2
 #define INLINE_BODY_BYTES (1 << 20) /* longer ones leave the caller time for something else */
 
+/* What an endpoint that refuses (429, 503) is spared. While it also serves, it is the rate that it wants lower, and that its successes
+ * tell: requests are paced by tokens. One that only refuses gets fewer at a time. */
 typedef struct ob_endpoint {
   struct ob_endpoint *next;
   uint32_t clients;
@@ -32,6 +39,20 @@ typedef struct ob_endpoint {
   double allowed; /* what gate.limit is the whole part of; 0: not throttled */
   int64_t peak;   /* most that were ever in flight */
   int64_t cut_us; /* when it was last halved */
+
+  double rate;  /* requests a second, 0: not limited */
+  double known; /* what it served when it last refused */
+  double tokens;
+  int64_t tokens_us;  /* up to when tokens were given */
+  int64_t learn_us;   /* since when served is counted */
+  int64_t served;     /* successes since then */
+  int64_t before_us;  /* how long the count before that one took */
+  int64_t before;     /* and its successes */
+  int64_t refused;    /* since the last lesson */
+  int lessons;        /* that the rate rests on */
+  int64_t refused_us; /* last refusal */
+  int64_t waited_us;  /* when somebody last had to wait for a token */
+  int64_t grown_us;
   char name[];
 } ob_endpoint;
 
@@ -45,7 +66,7 @@ typedef struct ob_engine {
     int64_t in_flight;
   } loops[LOOPS_MAX];
   int n_loops;
-  int64_t loop_cap; /* in flight and connections of one loop */
+  int64_t loop_cap;             /* in flight and connections of one loop */
   ob_loop *inlines[INLINE_MAX]; /* all there are */
   ob_loop *idle[INLINE_MAX];    /* those that nobody drives; the last one was used last */
   int n_inlines, max_inlines, n_idle;
@@ -55,6 +76,7 @@ typedef struct ob_engine {
   ob_transfer *paused_first, *paused_last; /* oldest first */
   ob_transfer *failed;
   atomic_bool memory_waits; /* the first at the engine's gate waits for memory, not for a place */
+  _Atomic int64_t token_us; /* when the next token is due that somebody waits for; INT64_MAX: none */
   ob_cq *orphans;
   ob_counter requests, succeeded, n_failed, cancelled, parked, throttled, bytes_in, bytes_out, opened;
   uint64_t cq_written_before;
@@ -157,6 +179,7 @@ static ob_engine *create_locked(void) {
   ob_engine *e = ob_calloc(sizeof *e);
   if (e == NULL) return NULL;
   ob_mutex_init(&e->lock);
+  atomic_init(&e->token_us, INT64_MAX);
   e->orphans = ob_cq_new_silent();
   if (e->orphans == NULL) {
     ob_free(e);
@@ -330,6 +353,123 @@ static bool waits_for_memory(ob_engine *e, const ob_gate *gate, const ob_transfe
   return gate == &e->gate && x->sink == OB_SINK_COLLECT && gate->in_flight > gate->paused && memory_short(e);
 }
 
+/* ---- the rate of an endpoint ---------------------------------------------------------------------- */
+
+static ob_endpoint *endpoint_of_gate(const ob_gate *gate, const ob_transfer *x) {
+  ob_endpoint *endpoint = x->client->endpoint;
+  return endpoint != NULL && gate == &endpoint->gate ? endpoint : NULL;
+}
+
+/* Tokens come evenly. Few are saved up: what sleeps for a token wakes up to a millisecond late, no more has to be made up for. */
+static void give_tokens_locked(ob_endpoint *endpoint, int64_t now_us) {
+  double most = 1 + endpoint->rate * SLOT_US / 20 / 1e6;
+  endpoint->tokens += endpoint->rate * (double)(now_us - endpoint->tokens_us) / 1e6;
+  endpoint->tokens_us = now_us;
+  if (endpoint->tokens > most) endpoint->tokens = most;
+}
+
+static bool has_token_locked(ob_endpoint *endpoint, int64_t now_us) {
+  if (endpoint == NULL || endpoint->rate == 0) return true;
+  give_tokens_locked(endpoint, now_us);
+  if (endpoint->tokens >= 1) return true;
+  endpoint->waited_us = now_us;
+  return false;
+}
+
+static void take_token_locked(ob_endpoint *endpoint) {
+  if (endpoint != NULL && endpoint->rate > 0) endpoint->tokens -= 1;
+}
+
+static int choose_loop_locked(ob_engine *e);
+
+/* Somebody waits for a token: a loop has to look again when it is due. Sooner than planned, it has to be told. */
+static void plan_token_locked(ob_engine *e, ob_endpoint *endpoint, int64_t now_us) {
+  if (endpoint->rate == 0 || endpoint->gate.first == NULL) return;
+  int64_t due_us = now_us + (int64_t)((1 - endpoint->tokens) / endpoint->rate * 1e6) + 1;
+  if (due_us >= atomic_load_explicit(&e->token_us, memory_order_relaxed)) return;
+  atomic_store_explicit(&e->token_us, due_us, memory_order_relaxed);
+  int i = choose_loop_locked(e);
+  if (i >= 0) {
+    ob_loop_wake(e->loops[i].loop);
+  } else {
+    endpoint->rate = 0; /* no thread to be had: rather too many requests than none */
+  }
+}
+
+/* An answer that refuses, at a time when others are served: what it served since the last lesson is what it can do. False: no rate
+ * was known before, so that fewer at a time are needed as well. */
+static bool learn_rate_locked(ob_endpoint *endpoint, int64_t now_us) {
+  int64_t span_us = now_us - endpoint->learn_us + endpoint->before_us;
+  int64_t served = endpoint->served + endpoint->before;
+  bool first = endpoint->rate == 0;
+  if (first && (served == 0 || span_us > 3000000)) return false;
+  endpoint->refused_us = now_us;
+  endpoint->refused++;
+  if (!first && (span_us < LEARN_US || (served < LEARN_ANSWERS && span_us < 1000000))) return true;
+  if (!first && endpoint->refused * LEARN_ONE_IN <= served) return true;
+  if (first && span_us < LEARN_US / 2) span_us = LEARN_US / 2;
+  if (served > 0) {
+    endpoint->known = (double)served / (double)span_us * 1e6;
+    if (first) {
+      /* Of few answers, perhaps of a burst that was let through: too high a rate is corrected soonest. */
+      endpoint->rate = 2 * endpoint->known;
+    } else {
+      /* Where there was less to send than allowed, what was served is too little: then what was refused of it tells more. */
+      double left = endpoint->rate * (double)served / (double)(served + endpoint->refused);
+      if (left > endpoint->known) endpoint->known = left;
+      endpoint->rate = endpoint->known;
+    }
+  } else {
+    endpoint->rate /= 2; /* it serves nobody: out of order, not out of breath */
+  }
+  if (endpoint->rate < 1) endpoint->rate = 1;
+  if (first) {
+    endpoint->tokens = 0;
+    endpoint->tokens_us = now_us;
+    endpoint->lessons = 0;
+  }
+  endpoint->lessons++;
+  endpoint->grown_us = endpoint->learn_us = now_us;
+  endpoint->served = endpoint->refused = endpoint->before = endpoint->before_us = 0;
+  return !first;
+}
+
+/* As long as nothing is refused, a little more is tried, and more of it the longer that goes well. */
+static void grow_rate_locked(ob_endpoint *endpoint, int64_t now_us) {
+  int64_t well_us = now_us - endpoint->refused_us;
+  if (endpoint->rate > 0 && now_us - endpoint->grown_us >= SLOT_US) {
+    endpoint->grown_us = now_us;
+    if (now_us - endpoint->waited_us < SLOT_US) {
+      bool timid = endpoint->rate < endpoint->known / 2 || endpoint->lessons < 2;
+      endpoint->rate *= timid ? 1.25 : well_us < 1000000 ? 1.005 : 1.03;
+    }
+    bool idle = now_us - endpoint->waited_us > FORGET_US && well_us > FORGET_US;
+    if (idle || (endpoint->rate > 8 * endpoint->known && well_us > FORGET_US)) endpoint->rate = 0;
+  }
+  /* What is counted while nothing is refused tells no rate: the count begins anew, so that it holds the latest second. */
+  int64_t span_us = now_us - endpoint->learn_us;
+  if (span_us > 1000000 && (well_us > 1000000 || endpoint->refused * LEARN_ONE_IN <= endpoint->served)) {
+    endpoint->refused = 0;
+    bool long_ago = span_us > 2000000;
+    endpoint->before = long_ago ? 0 : endpoint->served;
+    endpoint->before_us = long_ago ? 0 : span_us;
+    endpoint->learn_us = now_us;
+    endpoint->served = long_ago ? 1 : 0;
+  }
+}
+
+double ob_engine_endpoint_rate(const char *name) {
+  ob_engine *e = engine();
+  if (e == NULL) return 0;
+  ob_lock(&e->lock);
+  ob_endpoint *endpoint = find_endpoint_locked(e, name);
+  double rate = endpoint != NULL ? endpoint->rate : 0;
+  ob_unlock(&e->lock);
+  return rate;
+}
+
+/* ---- through the gates ---------------------------------------------------------------------------- */
+
 static void fail_locked(ob_engine *e, ob_transfer *x, ob_kind kind, const char *message) {
   ob_transfer_verdict(x, kind, message);
   x->failed_next = e->failed;
@@ -455,14 +595,18 @@ static void admit_locked(ob_engine *e, ob_transfer *x) {
   while (x->stage < GATES) {
     ob_gate *gate = gate_at(e, x, x->stage);
     if (gate != NULL) {
+      ob_endpoint *endpoint = endpoint_of_gate(gate, x);
+      int64_t now_us = endpoint != NULL && endpoint->rate > 0 ? ob_now_us() : 0;
       bool memory = gate->first == NULL && !full(gate) && waits_for_memory(e, gate, x);
-      if (gate->first != NULL || full(gate) || memory) {
+      if (gate->first != NULL || full(gate) || memory || !has_token_locked(endpoint, now_us)) {
         enqueue_locked(e, gate, x);
+        if (endpoint != NULL) plan_token_locked(e, endpoint, now_us);
         x->wants_inline = false; /* whoever lets it in is not the one who waits for it */
         if (memory) atomic_store(&e->memory_waits, true);
         relieve_locked(e, gate);
         return;
       }
+      take_token_locked(endpoint);
       gate->in_flight++;
     }
     x->stage++;
@@ -480,6 +624,13 @@ static void pump_locked(ob_engine *e, ob_gate *gate) {
       atomic_store(&e->memory_waits, true);
       break;
     }
+    ob_endpoint *endpoint = endpoint_of_gate(gate, x);
+    int64_t now_us = endpoint != NULL && endpoint->rate > 0 ? ob_now_us() : 0;
+    if (!has_token_locked(endpoint, now_us)) {
+      plan_token_locked(e, endpoint, now_us);
+      break;
+    }
+    take_token_locked(endpoint);
     dequeue_locked(e, x);
     gate->in_flight++;
     x->stage++;
@@ -512,7 +663,12 @@ static void release_locked(ob_engine *e, ob_transfer *x) {
 
 static void note_answer_locked(ob_endpoint *endpoint, int status, int64_t now_us) {
   if (endpoint == NULL) return;
+  if (status > 0 && status < 400) {
+    endpoint->served++;
+    grow_rate_locked(endpoint, now_us);
+  }
   if (status == 429 || status == 503) {
+    if (learn_rate_locked(endpoint, now_us)) return;
     if (endpoint->cut_us != 0 && now_us - endpoint->cut_us < CUT_INTERVAL_US)
       return; /* answers to one and the same burst */
     double base = endpoint->allowed > 0 ? endpoint->allowed : (double)endpoint->gate.in_flight;
@@ -680,6 +836,20 @@ void ob_engine_resumed(ob_transfer *x) {
   ob_unlock(&e->lock);
 }
 
+int64_t ob_engine_poll_tokens(int64_t now_us) {
+  ob_engine *e = engine();
+  int64_t due_us = atomic_load_explicit(&e->token_us, memory_order_relaxed);
+  if (due_us > now_us) return due_us;
+  ob_lock(&e->lock);
+  atomic_store_explicit(&e->token_us, INT64_MAX, memory_order_relaxed);
+  for (ob_endpoint *endpoint = e->endpoints; endpoint != NULL; endpoint = endpoint->next) {
+    if (endpoint->gate.first != NULL) pump_locked(e, &endpoint->gate);
+  }
+  due_us = atomic_load_explicit(&e->token_us, memory_order_relaxed);
+  leave(e);
+  return due_us;
+}
+
 bool ob_engine_poll_memory(void) {
   ob_engine *e = engine();
   if (!atomic_load_explicit(&e->memory_waits, memory_order_relaxed)) return false;
@@ -695,7 +865,8 @@ bool ob_engine_poll_memory(void) {
 
 int ob_engine_submit_inline(ob_transfer *x, ob_cq *cq, ob_loop **loop) {
   int version = x->client->options.http_version;
-  x->wants_inline = (version == 0 || version == 11) && x->source_bytes <= INLINE_BODY_BYTES; /* others share a connection */
+  x->wants_inline =
+      (version == 0 || version == 11) && x->source_bytes <= INLINE_BODY_BYTES; /* others share a connection */
   int rc = ob_engine_submit(x, cq);
   bool claimed = rc == 0 && x->wants_inline && x->loop_index < 0; /* written before submit returned, if ever */
   *loop = claimed ? atomic_load_explicit(&x->loop, memory_order_relaxed) : NULL;

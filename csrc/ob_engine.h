@@ -105,5 +105,7 @@ void ob_engine_forked_child(void);
 uint32_t ob_engine_generation(void);
 /* Throttle of an endpoint now: transfers allowed in flight (0: unlimited). For tests and stats. */
 int64_t ob_engine_endpoint_limit(const char *endpoint);
+/* The same: requests a second that it is sent at most (0: unlimited). */
+double ob_engine_endpoint_rate(const char *endpoint);
 
 #endif

@@ -100,6 +100,12 @@ int ob_loop_post(ob_loop *loop, ob_transfer *x, int command) {
   return 0;
 }
 
+void ob_loop_wake(ob_loop *loop) {
+  ob_lock(&loop->lock);
+  if (!loop->closed) wake_locked(loop);
+  ob_unlock(&loop->lock);
+}
+
 void ob_loop_stop(ob_loop *loop) {
   ob_lock(&loop->lock);
   loop->stop = true;
@@ -589,10 +595,10 @@ static bool work(ob_loop *loop, int n_ready) {
 static bool rest(ob_loop *loop, int64_t limit_us, ob_curl_waitfd *more, int *n_ready) {
   int64_t wait_us = ob_engine_poll_memory() ? MEMORY_TICK_US : TICK_US;
   if (limit_us < wait_us) wait_us = limit_us;
-  if (loop->next_deadline_us != INT64_MAX) {
-    int64_t until = loop->next_deadline_us - ob_now_us();
-    if (until < wait_us) wait_us = until > 0 ? until : 0;
-  }
+  int64_t now_us = ob_now_us();
+  int64_t due_us = ob_engine_poll_tokens(now_us);
+  if (loop->next_deadline_us < due_us) due_us = loop->next_deadline_us;
+  if (due_us != INT64_MAX && due_us - now_us < wait_us) wait_us = due_us > now_us ? due_us - now_us : 0;
   *n_ready = 0;
   if (!fall_asleep(loop)) return !must_stop(loop);
   return works(loop, "curl_multi_poll",

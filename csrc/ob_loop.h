@@ -18,6 +18,8 @@ typedef struct ob_loop ob_loop;
 ob_loop *ob_loop_start(int index, long connections);
 /* Any thread, engine's or no lock held. 0; -1: the loop has ended, nothing was posted. */
 int ob_loop_post(ob_loop *loop, ob_transfer *x, int command);
+/* Any thread, engine's or no lock held. It looks at deadlines, the engine's too, before it sleeps on. */
+void ob_loop_wake(ob_loop *loop);
 /* Any thread. From now on the multi may keep so many connections. */
 void ob_loop_set_connections(ob_loop *loop, long connections);
 /* Any thread. Ends all that is attached with OB_KIND_ENGINE, then the thread. */

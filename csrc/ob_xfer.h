@@ -94,8 +94,8 @@ struct ob_transfer {
   bool in_paused;
   bool parkable;
   ob_transfer *failed_next;
-  bool wants_inline; /* the owner is about to drive it, if it finds a place at once */
-  int loop_index;    /* of a loop with a thread; -1: an inline loop */
+  bool wants_inline;            /* the owner is about to drive it, if it finds a place at once */
+  int loop_index;               /* of a loop with a thread; -1: an inline loop */
   struct ob_loop *_Atomic loop; /* set once, by assignment */
   atomic_bool cancelled;        /* asked for */
 
@@ -213,6 +213,8 @@ void ob_engine_released(ob_transfer *first);
 void ob_engine_inline_idle(struct ob_loop *loop);
 /* Any thread. True where live blocks exceed the limit. */
 bool ob_engine_memory_short(void);
+/* Loop thread. Lets those go whose token has come; when the next one is due that somebody waits for, INT64_MAX: nobody does. */
+int64_t ob_engine_poll_tokens(int64_t now_us);
 /* Loop thread. True: a transfer waits for memory, look again soon. */
 bool ob_engine_poll_memory(void);
 

@@ -304,6 +304,12 @@ def endpoint_limit(str endpoint not None):
     return ob_engine_endpoint_limit(PyBytes_AS_STRING(raw))
 
 
+def endpoint_rate(str endpoint not None):
+    """Requests a second that a throttled endpoint is sent at most; 0.0: as many as there are."""
+    raw = endpoint.encode()
+    return ob_engine_endpoint_rate(PyBytes_AS_STRING(raw))
+
+
 def generation():
     """Number of forks between this process and the one that imported the engine."""
     return ob_engine_generation()

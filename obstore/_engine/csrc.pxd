@@ -271,6 +271,7 @@ cdef extern from "ob_engine.h" nogil:
     void ob_engine_forked_child()
     uint32_t ob_engine_generation()
     int64_t ob_engine_endpoint_limit(const char *endpoint)
+    double ob_engine_endpoint_rate(const char *endpoint)
 
 
 cdef extern from "ob_curl.h" nogil:

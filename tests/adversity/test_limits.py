@@ -6,14 +6,18 @@ import asyncio
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from datetime import timedelta
 
 import pytest
 
 import obstore as obs
+from obstore._engine import _core
 from obstore.store import S3Store
 from tests.servers.fakes3 import FakeS3, faulty, status
 from tests.servers.process import PROJECT
+from tests.servers.scripted import Reply, Request, ScriptedServer
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -152,3 +156,87 @@ def test_all_get_through_where_a_rate_is_enforced(fake_s3: FakeS3):
     _gather(S3Store(**fake_s3.config()), 150)
     refused = len(fake_s3.requests) - 150
     assert refused < 6 * 150, "no stampede: on average less than six refusals for each"
+
+
+class Bucket:
+    """A server that allows so many requests a second and refuses the others; it keeps the books itself."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.burst = rate / 10
+        self.tokens = self.burst
+        self.filled = time.monotonic()
+        self.lock = threading.Lock()
+        self.answers: list[tuple[float, bool]] = []
+
+    def __call__(self, request: Request) -> Reply:
+        with self.lock:
+            now = request.time
+            self.tokens = min(self.burst, self.tokens + max(0.0, now - self.filled) * self.rate)
+            self.filled = max(now, self.filled)
+            served = self.tokens >= 1
+            self.tokens -= served
+            self.answers.append((now, served))
+        if served:
+            return Reply(200, {"ETag": '"1"', "Last-Modified": "Sun, 06 Nov 1994 08:49:37 GMT"}, body=b"data")
+        return Reply(503, body=b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>")
+
+
+def _store_at(url: str) -> S3Store:
+    return S3Store(
+        "bucket",
+        endpoint=url,
+        skip_signature=True,
+        client_options={"allow_http": True},
+        retry_config={"max_retries": 1000, "retry_timeout": timedelta(minutes=1)},
+    )
+
+
+def test_overloaded_server_is_kept_busy_and_hardly_refuses():
+    """Of what it can serve nine tenths are served, and one in twenty is refused, once its rate was learnt."""
+    bucket = Bucket(100.0)
+    with ScriptedServer(bucket) as server, ScriptedServer(Bucket(1e9)) as other:
+        hot, calm = _store_at(server.url), _store_at(other.url)
+        begin = time.monotonic()
+        others = 0
+
+        async def hammer() -> None:
+            while time.monotonic() < begin + 5.0:
+                await obs.get_range_async(hot, "k", start=0, end=4)
+
+        async def stroll() -> None:
+            nonlocal others
+            while time.monotonic() < begin + 5.0:
+                await obs.get_range_async(calm, "k", start=0, end=4)
+                others += 1
+                await asyncio.sleep(0.01)
+
+        async def main() -> None:
+            await asyncio.gather(stroll(), *[hammer() for _ in range(64)])
+
+        asyncio.run(main())
+        rate = _core.endpoint_rate(server.url)
+        assert _core.endpoint_rate(other.url) == 0, "another endpoint's rate is its own"
+    settled = [served for at, served in bucket.answers if begin + 2.0 <= at < begin + 5.0]
+    assert sum(settled) >= 0.9 * 3.0 * bucket.rate, f"served {sum(settled)} of 300, at a rate of {rate:.0f}"
+    assert settled.count(False) < 0.05 * len(settled)
+    assert others > 100, "one hot endpoint does not starve another"
+
+
+def test_rate_that_is_no_longer_enforced_is_forgotten():
+    bucket = Bucket(50.0)
+    with ScriptedServer(bucket) as server:
+        store = _store_at(server.url)
+        _many(store, 100)
+        learnt = _core.endpoint_rate(server.url)
+        assert 0 < learnt < 500
+        bucket.rate = bucket.burst = 1e9
+        _many(store, 300)
+        assert _core.endpoint_rate(server.url) > 2 * learnt or _core.endpoint_rate(server.url) == 0
+
+
+def _many(store: S3Store, count: int) -> None:
+    async def main() -> None:
+        await asyncio.gather(*[obs.get_range_async(store, "k", start=0, end=4) for _ in range(count)])
+
+    asyncio.run(main())
