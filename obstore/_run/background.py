@@ -82,6 +82,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.runner = SyncRunner()
+        self.runner.inline = False  # it does not wait for a single transfer, and not always in the queue
         self.under_way = 0
         self._wake = self.runner.usable_queue().fileno()
         self._wishes: SimpleQueue[Callable[[], None]] = SimpleQueue()

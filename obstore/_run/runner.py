@@ -179,7 +179,7 @@ class Runner:
                         task.waiting = self.wait_for(task, effect)
                         return
                     elif kind is Begin:
-                        value = self._submit(None, effect.send)
+                        value = self._submit(None, effect.send, inline=False)
                     elif kind is Outcome:
                         if self._await_outcome(task, effect):
                             return
@@ -256,9 +256,9 @@ class Runner:
 
     def _send(self, task: Task, effect: Send) -> None:
         task.effect = effect
-        task.waiting = self._submit(task, effect)
+        task.waiting = self._submit(task, effect, inline=self.inline)
 
-    def _submit(self, task: Task | None, effect: Send) -> Transfer:
+    def _submit(self, task: Task | None, effect: Send, *, inline: bool) -> Transfer:
         return submit(
             self.usable_queue(),
             effect.client.engine_client(),
@@ -270,14 +270,15 @@ class Runner:
             effect.sink,
             effect.into,
             effect.slice_,
-            self.inline,
+            inline,
         )
 
     def _await_outcome(self, task: Task, effect: Outcome) -> bool:
         """Whether the task has to wait; if not, the transfer has ended well. Raises its failure."""
         transfer: Transfer = effect.response
+        queue = self.usable_queue()  # a new one takes what closed ones left, and may so end the transfer
         if not transfer.ended:
-            transfer.attach(self.usable_queue(), task)  # another thread or loop may have begun it
+            transfer.attach(queue, task)  # another thread or loop may have begun it
             task.effect = effect
             task.waiting = transfer
             return True

@@ -172,6 +172,7 @@ def _wait(queue: Queue, seconds: float) -> bool:
         from obstore._run import gevent
 
         if gevent.patched():
+            queue.leave()  # greenlets watch descriptors, and none of them may keep the others from running
             return gevent.wait(queue, seconds)
     return queue.wait(seconds)
 
