@@ -321,7 +321,12 @@ def default_credentials(client_for: ClientFor, impersonate: Impersonation | None
 
 
 def _of_machine(impersonate: Impersonation | None) -> Any:
-    from google.auth import compute_engine
+    try:
+        from google.auth import compute_engine
+    except ImportError as error:  # it wants requests
+        raise UnauthenticatedError(
+            f"google-auth cannot be used for this machine's account: {error}", hint=INSTALL
+        ) from None
 
     credentials = compute_engine.Credentials(scopes=[SCOPE])
     return credentials if impersonate is None else _impersonated(credentials, impersonate)

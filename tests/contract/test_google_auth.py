@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -243,6 +244,17 @@ def test_token_endpoint_out_of_reach(make: Make, server: GoogleAuth):
 
 def test_nothing_configured(make: Make):
     _fails_at_once(make(), obs.UnauthenticatedError, "No credentials are configured for GCS.*skip_signature=True")
+
+
+def test_account_of_the_machine_without_what_google_auth_wants(
+    make: Make, server: GoogleAuth, monkeypatch: pytest.MonkeyPatch
+):
+    set_metadata_host(monkeypatch, server.url.removeprefix("http://"))
+    monkeypatch.setitem(sys.modules, "google.auth.compute_engine", None)
+    import google.auth
+
+    monkeypatch.delattr(google.auth, "compute_engine", raising=False)
+    _fails_at_once(make(), obs.UnauthenticatedError, r"this machine's account.*pip install 'obstore\[google\]'")
 
 
 def test_no_metadata_server_is_asked_once(make: Make, monkeypatch: pytest.MonkeyPatch):
