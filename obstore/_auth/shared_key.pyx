@@ -120,14 +120,16 @@ def string_to_sign(
     """
     cdef list fields = ["", "", str(length) if length else "", "", "", "", "", "", "", "", ""]
     cdef list own = []
+    cdef bint metadata = False
     for name, value in headers:
         if name.startswith("x-ms-"):
+            metadata = metadata or name.startswith("x-ms-meta-")
             own.append((name, normal_value(name, value)))
         else:
             place = PLACES.get(name)
             if place is not None:
                 fields[place] = value.strip(" \t")
-    own.sort(key=name_of)
+    own.sort(key=collation if metadata else name_of)
     cdef list lines = [method, *fields]
     for name, value in own:
         lines.append(f"{name}:{value}")
@@ -135,6 +137,18 @@ def string_to_sign(
     if query:
         lines.extend(canonical_query(query))
     return "\n".join(lines)
+
+
+# The service does not sort by code points, as it says, but as dictionaries do: hyphens count only where all else is equal, other
+# marks come before digits, digits before letters. It makes a difference among names of metadata only.
+cdef dict MARKS = {ord(mark): chr(place) for place, mark in enumerate("!#$%&*.^_`|~+", 1)}
+cdef dict LAST = {ord("-"): "\x7f"}
+
+
+def collation(pair):
+    """Sort key of a header."""
+    cdef str name = pair[0]
+    return name.replace("-", "").translate(MARKS), name.translate(LAST)
 
 
 cdef list canonical_query(query):

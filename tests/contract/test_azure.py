@@ -470,3 +470,9 @@ def _expired(entra: Entra) -> str:
     decoded["exp"] = decoded["nbf"] = int(datetime.now(UTC).timestamp()) - 100
     encoded = base64.urlsafe_b64encode(json.dumps(decoded).encode()).rstrip(b"=").decode()
     return f"{head}.{encoded}.{signature}"
+
+
+def test_names_of_metadata_are_signed_in_the_order_of_the_service(azure: AzureSubject):
+    metadata = {name: "v" for name in ("ab", "a_b", "a1", "a_1", "a", "a_", "a__", "b")}
+    obs.put(azure.store, "k", b"x", attributes=metadata)
+    assert azure.judge.get_blob_client("k").get_blob_properties().metadata == metadata
