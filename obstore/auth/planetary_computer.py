@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
@@ -64,6 +63,7 @@ class _Provider:
         self.config = {"account_name": account, "container_name": container}
         self.prefix = prefix
         self._session = session
+        self._client: ClientHandle | None = None
         self._subscription_key = subscription_key or _setting("PC_SDK_SUBSCRIPTION_KEY")
         base = sas_url or _setting("PC_SDK_SAS_URL") or _SAS_URL
         self._token_url = f"{base.rstrip('/')}/{quote(account, safe='')}/{quote(container, safe='')}"
@@ -97,6 +97,17 @@ class _Provider:
             sas_url=sas_url,
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the connections."""
+        return {**self.__dict__, "_client": None}
+
+    def __eq__(self, other: object) -> bool:
+        """Equal if they ask alike: stores compare their providers."""
+        return type(other) is type(self) and other.__getstate__() == self.__getstate__()
+
+    def __hash__(self) -> int:
+        return hash(self._token_url)
+
     def _headers(self) -> dict[str, str]:
         headers = {"User-Agent": f"obstore-v{__version__}"}
         if self._subscription_key:
@@ -104,8 +115,12 @@ class _Provider:
         return headers
 
     def _fetch(self) -> Op[AzureSASToken]:
+        if self._client is None:
+            self._client = ClientHandle(
+                ClientOptions(allow_http=self._token_url.startswith("http:")), "planetary-computer"
+            )
         exchange = Exchange(
-            _client(self._token_url.startswith("http:")),
+            self._client,
             "the Planetary Computer",
             hint="check sas_url, and that no firewall or proxy is in between",
             tries=_TRIES,
@@ -155,12 +170,6 @@ class PlanetaryComputerAsyncCredentialProvider(_Provider):
         async with self._session.get(self._token_url, headers=self._headers()) as answer:
             answer.raise_for_status()
             return _token(await answer.json())
-
-
-@lru_cache(maxsize=2)
-def _client(plain: bool) -> ClientHandle:
-    """One set of connections for all providers; they are small, and pickle without."""
-    return ClientHandle(ClientOptions(allow_http=plain), "planetary-computer")
 
 
 def _token(found: Mapping[str, Any]) -> AzureSASToken:
