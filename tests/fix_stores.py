@@ -80,6 +80,7 @@ FACES = ["sync", "asyncio", "uvloop"]
 FACES_OF = {
     "swift": {"sync", "asyncio"},
     "fake_gcs": {"sync", "asyncio"},
+    "webdav": {"sync", "asyncio"},
     "moto_auth": {"sync"},
     "ceph": {"sync"},
     "localstack": {"sync"},

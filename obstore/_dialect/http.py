@@ -13,7 +13,7 @@ from obstore._dialect.answers import ObjectReaders, past_end
 from obstore._dialect.attributes import STANDARD
 from obstore._dialect.base import EPOCH, condition_headers, format_range, parse_http_date, parse_length, slice_of
 from obstore._dialect.http_fail import HttpFailures
-from obstore._dialect.http_request import HttpRequest, origin_of, own_http, quote_path, resolve
+from obstore._dialect.http_request import HttpRequest, is_foreign, own_http, quote_path, resolve
 from obstore._dialect.request import Header
 from obstore._effects import Request, Response
 from obstore._types import Buffer, GetSpec, ObjectMeta, PutResult, PutSpec, Range
@@ -248,7 +248,7 @@ class HttpDialect(ObjectReaders, HttpFailures):
         request.target = target
         request.slashed = request.slashed or target.partition("?")[0] == here.partition("?")[0] + "/"
         # Once it has left, coming back does not bring the credentials back: the way went through foreign hands.
-        request.foreign = request.foreign or origin_of(target) != origin_of(self._origin)
+        request.foreign = request.foreign or is_foreign(self._origin, target)
         return True
 
     # ---- readers ------------------------------------------------------------------------------------------------

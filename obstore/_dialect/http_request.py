@@ -10,7 +10,7 @@ from obstore._dialect.request import Header, ObjectRequest
 from obstore._effects import Request
 from obstore._types import Buffer
 
-__all__ = ["HttpRequest", "origin_of", "own_http", "quote_path", "resolve"]
+__all__ = ["HttpRequest", "is_foreign", "own_http", "quote_path", "resolve"]
 
 # What a path may hold as it is (RFC 3986, section 3.3) but "+", which some servers read as a blank.
 _SAFE = "!$&'()*,/:;=@~"
@@ -86,8 +86,16 @@ def quote_path(key: str) -> str:
     return key if _PLAIN.fullmatch(key) else quote(key, safe=_SAFE)
 
 
-def origin_of(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port of an absolute URL."""
+def is_foreign(origin: str, target: str) -> bool:
+    """Whether a URL belongs to another origin, which must see no credentials of this one.
+
+    Scheme, host and port count, but a site that sends from its http to its https is still itself.
+    """
+    here, there = _origin_of(origin), _origin_of(target)
+    return here != there and (here, there) != (("http", there[1], 80), ("https", here[1], 443))
+
+
+def _origin_of(url: str) -> tuple[str, str, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
 

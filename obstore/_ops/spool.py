@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import tempfile
@@ -60,7 +61,8 @@ class SpooledUpload:
         finally:
             buffers = []
             if mapped is not None:
-                mapped.close()
+                with contextlib.suppress(BufferError):  # given up midway: the transfer lets go of it last
+                    mapped.close()
             self._close()
 
     def abort(self) -> Op[None]:
