@@ -55,6 +55,7 @@ class Scenario:
         burst: all requests start at once, ``concurrency`` of them, and errors are counted.
         busy: beside a Python thread that computes.
         nofile: soft RLIMIT_NOFILE of the client; 0 leaves it.
+        objects: of a bulk transfer, which is one operation.
         limits: programs that show what the machine can do.
         without: libraries left out, as they would take minutes or say nothing.
         unit: the metric that the plot shows.
@@ -74,6 +75,7 @@ class Scenario:
     nofile: int = 0
     loop: Literal["asyncio", "uvloop"] = "asyncio"
     size: int = 0
+    objects: int = 0
     limits: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     goals: tuple[Goal, ...] = ()
@@ -81,7 +83,7 @@ class Scenario:
 
     def bytes(self) -> int:
         """Of one operation's payload."""
-        return self.size or SIZES.get(self.key, 0)
+        return (self.size or SIZES.get(self.key, 0)) * (self.objects or 1)
 
     def job(self) -> dict[str, Any]:
         """What a worker is told, but for what the servers and the machine decide."""
@@ -244,6 +246,40 @@ SCENARIOS: tuple[Scenario, ...] = (
         count=1,
         limits=("curl", "libcurl"),
         goals=(Goal("rate", ">=", 1, RUST), Goal("rate", ">=", 1, "curl")),
+        unit="mb_s",
+    ),
+    Scenario(
+        "bulk_download_20000",
+        "download 20,000 objects of 4 KiB to files",
+        "download_many",
+        "sync",
+        key="k4",
+        objects=20_000,
+        count=1,
+        without=("s3fs", "pyarrow", "opendal"),
+        goals=(Goal("rate", ">=", 5, RUST), Goal("rate", ">=", 20, "boto3")),
+    ),
+    Scenario(
+        "bulk_get_50000",
+        "get_many of 50,000 objects of 1 KiB",
+        "get_many",
+        "sync",
+        key="k1",
+        objects=50_000,
+        count=1,
+        without=("s3fs", "boto3", "pyarrow", "opendal"),
+        goals=_figures(rate=5, cpu=0.2),
+    ),
+    Scenario(
+        "download_1gib_file",
+        "download 1 GiB to a file",
+        "download_file",
+        "sync",
+        key="g1",
+        count=1,
+        limits=("curl",),
+        without=("s3fs", "pyarrow", "opendal"),
+        goals=(Goal("rate", ">=", 1, "curl"), Goal("rate", ">=", 1, RUST)),
         unit="mb_s",
     ),
     Scenario(

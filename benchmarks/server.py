@@ -28,7 +28,7 @@ BUCKET = "bench"
 KEYS = 100_000
 PAGE_KEYS = 1000
 DELAY_MS = 30
-SIZES = {"k1": 1 << 10, "m1": 1 << 20, "m8": 8 << 20, "g1": 1 << 30}
+SIZES = {"k1": 1 << 10, "k4": 4 << 10, "m1": 1 << 20, "m8": 8 << 20, "g1": 1 << 30}
 
 
 class MissingToolError(Exception):
@@ -226,6 +226,8 @@ http {{
     ssl_certificate {top}/server.pem; ssl_certificate_key {top}/server.key; ssl_session_cache shared:tls:10m;
     root {top}/www;
     location ~ ^/{BUCKET}/?$ {{ types {{ }} default_type application/xml; root {top}/pages; try_files /$page.xml =404; }}
+    # Any number of small objects, all of the same bytes: many/k4/00001 ...
+    location ~ ^/{BUCKET}/many/(?<one>k\d)/ {{ rewrite ^ /{BUCKET}/$one break; }}
     location / {{ }}
   }}
 }}

@@ -85,6 +85,7 @@ static size_t begin_body(ob_transfer *x, size_t len) {
   bool stream = x->sink == OB_SINK_STREAM;
   bool enough = true;
   x->headed = true;
+  ob_digest_begin(&x->digest, &x->received);
   ob_lock(&x->lock);
   ob_transfer_move_locked(x, OB_XFER_HEADED);
   x->expected = expected;
@@ -98,7 +99,7 @@ static size_t begin_body(ob_transfer *x, size_t len) {
   if (!enough) return refuse(x, OB_KIND_MEMORY, "no memory for the body");
   if (x->coalesced) {
     ob_loop_head_held_onloop(loop_of(x), x);
-  } else if (stream) {
+  } else if (stream || x->wants_head) {
     ob_loop_ready_onloop(loop_of(x), x, OB_EVENT_HEAD);
   }
   return len;
@@ -206,7 +207,9 @@ static size_t deliver(ob_transfer *x, const char *data, size_t len, size_t whole
   case OB_SINK_DISCARD:
     break;
   }
-  if (rc == whole) x->outcome.received = (int64_t)after;
+  if (rc != whole) return rc;
+  if (x->digest.kind != OB_DIGEST_NONE) ob_digest_update(&x->digest, data, len);
+  x->outcome.received = (int64_t)after;
   return rc;
 }
 

@@ -1,8 +1,8 @@
-/* ob_crc.c - CRC-32C and CRC-64/NVME.
+/* ob_crc.c - CRC-32, CRC-32C and CRC-64/NVME.
  *
- * Both are reflected: bit 0 of the register stands for the highest power of x. Long inputs are folded by carry-less
- * multiplication where the processor has it; else, and for the ends, CRC-32C uses the processor's instruction and both fall
- * back to eight tables, eight bytes a step. The tables and folding constants are computed from the two polynomials at first use.
+ * All are reflected: bit 0 of the register stands for the highest power of x. Long inputs are folded by carry-less
+ * multiplication where the processor has it; else, and for the ends, CRC-32C uses the processor's instruction and all fall
+ * back to eight tables, eight bytes a step. The tables and folding constants are computed from the polynomials at first use.
  */
 #include "ob_crc.h"
 
@@ -25,6 +25,7 @@ typedef struct crc_kind {
   unsigned width;
 } crc_kind;
 
+static const crc_kind CRC32 = {0xedb88320u, (uint64_t)1 << 31, 32};
 static const crc_kind CRC32C = {0x82f63b78u, (uint64_t)1 << 31, 32};
 static const crc_kind CRC64NVME = {0x9a6c9329ac4bc9b5u, (uint64_t)1 << 63, 64};
 
@@ -36,9 +37,10 @@ typedef struct fold_constants {
   uint64_t by64[2], by16[2];
 } fold_constants;
 
+static uint32_t table32_ieee[8][256];
 static uint32_t table32[8][256];
 static uint64_t table64[8][256];
-static fold_constants fold32, fold64;
+static fold_constants fold32_ieee, fold32, fold64;
 static bool have_crc32_instruction, have_clmul;
 static pthread_once_t prepared = PTHREAD_ONCE_INIT;
 
@@ -83,20 +85,25 @@ static void fill_fold(const crc_kind *kind, unsigned bits, uint64_t constants[2]
 
 static void prepare(void) {
   for (unsigned i = 0; i < 256; i++) {
-    uint64_t a = i, b = i;
+    uint64_t a = i, b = i, c = i;
     for (int bit = 0; bit < 8; bit++) {
       a = times_x(&CRC32C, a);
       b = times_x(&CRC64NVME, b);
+      c = times_x(&CRC32, c);
     }
+    table32_ieee[0][i] = (uint32_t)c;
     table32[0][i] = (uint32_t)a;
     table64[0][i] = b;
   }
   for (int t = 1; t < 8; t++) {
     for (int i = 0; i < 256; i++) {
+      table32_ieee[t][i] = table32_ieee[t - 1][i] >> 8 ^ table32_ieee[0][table32_ieee[t - 1][i] & 0xff];
       table32[t][i] = table32[t - 1][i] >> 8 ^ table32[0][table32[t - 1][i] & 0xff];
       table64[t][i] = table64[t - 1][i] >> 8 ^ table64[0][table64[t - 1][i] & 0xff];
     }
   }
+  fill_fold(&CRC32, 8 * FOLD_BYTES, fold32_ieee.by64);
+  fill_fold(&CRC32, 8 * 16, fold32_ieee.by16);
   fill_fold(&CRC32C, 8 * FOLD_BYTES, fold32.by64);
   fill_fold(&CRC32C, 8 * 16, fold32.by16);
   fill_fold(&CRC64NVME, 8 * FOLD_BYTES, fold64.by64);
@@ -117,15 +124,19 @@ static inline uint64_t load_little_endian(const uint8_t *p) {
          (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56;
 }
 
-static uint32_t tables_crc32c(uint32_t crc, const uint8_t *p, size_t len) {
+static uint32_t tables_crc32(uint32_t table[8][256], uint32_t crc, const uint8_t *p, size_t len) {
   for (; len >= 8; p += 8, len -= 8) {
     uint64_t word = load_little_endian(p) ^ crc;
-    crc = table32[7][word & 0xff] ^ table32[6][word >> 8 & 0xff] ^ table32[5][word >> 16 & 0xff] ^
-          table32[4][word >> 24 & 0xff] ^ table32[3][word >> 32 & 0xff] ^ table32[2][word >> 40 & 0xff] ^
-          table32[1][word >> 48 & 0xff] ^ table32[0][word >> 56];
+    crc = table[7][word & 0xff] ^ table[6][word >> 8 & 0xff] ^ table[5][word >> 16 & 0xff] ^
+          table[4][word >> 24 & 0xff] ^ table[3][word >> 32 & 0xff] ^ table[2][word >> 40 & 0xff] ^
+          table[1][word >> 48 & 0xff] ^ table[0][word >> 56];
   }
-  for (; len > 0; p++, len--) crc = crc >> 8 ^ table32[0][(crc ^ *p) & 0xff];
+  for (; len > 0; p++, len--) crc = crc >> 8 ^ table[0][(crc ^ *p) & 0xff];
   return crc;
+}
+
+static uint32_t tables_crc32c(uint32_t crc, const uint8_t *p, size_t len) {
+  return tables_crc32(table32, crc, p, len);
 }
 
 static uint64_t tables_crc64nvme(uint64_t crc, const uint8_t *p, size_t len) {
@@ -208,6 +219,20 @@ uint32_t ob_crc32c(uint32_t crc, const void *data, size_t len) {
   return ~(have_crc32_instruction ? instruction_crc32c(crc, p, len) : tables_crc32c(crc, p, len));
 }
 
+uint32_t ob_crc32(uint32_t crc, const void *data, size_t len) {
+  pthread_once(&prepared, prepare);
+  const uint8_t *p = data;
+  crc = ~crc;
+  if (have_clmul && len >= FOLD_MIN) {
+    uint8_t rest[16];
+    fold(&fold32_ieee, crc, p, len & ~(size_t)15, rest);
+    crc = tables_crc32(table32_ieee, 0, rest, 16);
+    p += len & ~(size_t)15;
+    len &= 15;
+  }
+  return ~tables_crc32(table32_ieee, crc, p, len);
+}
+
 uint64_t ob_crc64nvme(uint64_t crc, const void *data, size_t len) {
   pthread_once(&prepared, prepare);
   const uint8_t *p = data;
@@ -220,6 +245,10 @@ uint64_t ob_crc64nvme(uint64_t crc, const void *data, size_t len) {
     len &= 15;
   }
   return ~tables_crc64nvme(crc, p, len);
+}
+
+uint32_t ob_crc32_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b) {
+  return (uint32_t)combine(&CRC32, crc_a, crc_b, len_b);
 }
 
 uint32_t ob_crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b) {

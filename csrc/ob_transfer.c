@@ -252,6 +252,16 @@ void ob_transfer_sink_fd(ob_transfer *x, int fd, int64_t offset) {
   x->fd_offset = offset;
 }
 
+void ob_transfer_set_digest(ob_transfer *x, ob_digest_kind kind) {
+  OB_ASSERT(state_of(x) == OB_XFER_NEW);
+  x->digest.kind = kind;
+}
+
+void ob_transfer_want_head(ob_transfer *x) {
+  OB_ASSERT(state_of(x) == OB_XFER_NEW);
+  x->wants_head = true;
+}
+
 void ob_transfer_set_slice(ob_transfer *x, uint64_t start, uint64_t len) {
   OB_ASSERT(state_of(x) == OB_XFER_NEW);
   x->has_slice = true;
@@ -507,6 +517,10 @@ void ob_transfer_header_at(const ob_transfer *x, size_t i, const char **name, si
 
 const ob_outcome *ob_transfer_outcome(const ob_transfer *x) {
   return &x->outcome;
+}
+
+const ob_digest *ob_transfer_digest(const ob_transfer *x) {
+  return &x->digest;
 }
 
 ob_block *ob_transfer_body(ob_transfer *x) {

@@ -18,6 +18,7 @@
 
 #include "ob_body.h"
 #include "ob_cq.h"
+#include "ob_digest.h"
 
 typedef struct ob_transfer ob_transfer;
 typedef struct ob_client ob_client;
@@ -103,6 +104,10 @@ void ob_transfer_sink_into(ob_transfer *x, void *buffer, size_t cap);
 void ob_transfer_sink_list(ob_transfer *x, struct ob_listxml *parser); /* parser stays the owner's until END */
 void ob_transfer_sink_discard(ob_transfer *x);
 void ob_transfer_sink_fd(ob_transfer *x, int fd, int64_t offset); /* pwrite; fd stays the owner's, open until END */
+/* Checksum the body of a 2xx answer as it arrives; OB_DIGEST_AUTO: in the way that the answer announces. */
+void ob_transfer_set_digest(ob_transfer *x, ob_digest_kind kind);
+/* Post HEAD as soon as the headers are there, also where the sink is no stream. */
+void ob_transfer_want_head(ob_transfer *x);
 /* If the answer is 200 (not 206): drop start bytes, take len, then end with OK without reading the rest. */
 void ob_transfer_set_slice(ob_transfer *x, uint64_t start, uint64_t len);
 
@@ -159,6 +164,9 @@ const ob_outcome *ob_transfer_outcome(const ob_transfer *x);
 ob_block *ob_transfer_body(ob_transfer *x);
 /* Let go of the body: a transfer that is kept for its headers does not hold it any longer. */
 void ob_transfer_forget_body(ob_transfer *x);
+
+/* The body's checksum, and what the service announced; after END, `announced` and `expected` after HEAD. */
+const ob_digest *ob_transfer_digest(const ob_transfer *x);
 
 const char *ob_xfer_state_name(ob_xfer_state state);
 const char *ob_kind_name(ob_kind kind);

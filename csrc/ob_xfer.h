@@ -62,6 +62,7 @@ struct ob_transfer {
   struct ob_listxml *parser;
   int fd;
   int64_t fd_offset;
+  bool wants_head; /* HEAD is an event of its own, whatever the sink */
 
   /* lock: state, the buffered body, and which queue to report to. */
   ob_mutex lock;
@@ -128,6 +129,7 @@ struct ob_transfer {
   ob_transfer *host_next;
 
   ob_headers received;
+  ob_digest digest;
   ob_outcome outcome;
   char error[OB_CURL_ERROR_SIZE]; /* libcurl's own text: it writes there after our callbacks have spoken, too */
 

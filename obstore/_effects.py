@@ -26,6 +26,7 @@ STREAM = 1  # delivered at its headers; the body follows through Read or Collect
 INTO = 2  # straight into the caller's writable buffer; delivered when complete
 LIST = 3  # parsed by the engine's list parser as it arrives; delivered when complete
 DISCARD = 4  # counted, not kept; delivered when complete
+FILE = 5  # written to a descriptor by the engine; ``into`` is ``(fd, offset, digest kind, whether to deliver at the headers)``
 
 
 class Request:

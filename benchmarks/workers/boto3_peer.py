@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import Any, ClassVar
 
 import boto3
-from boto3.s3.transfer import TransferConfig
+from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 from harness import CHUNK_BYTES, CREDENTIALS, PART_BYTES, PART_CONCURRENCY, Peer, main
+
+IN_FLIGHT = 64
 
 
 class Boto3(Peer):
@@ -47,6 +50,19 @@ class Boto3(Peer):
     def stream(self, key: str) -> int:
         body = self.client.get_object(Bucket=self.bucket, Key=key)["Body"]
         return sum(len(chunk) for chunk in body.iter_chunks(CHUNK_BYTES))
+
+    def download_many(self, keys: list[str], path: str) -> int:
+        config = TransferConfig(max_concurrency=IN_FLIGHT)
+        with create_transfer_manager(self.client, config) as manager:
+            for key in keys:
+                target = f"{path}/{key}"
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                manager.download(self.bucket, key, target)
+        return 0
+
+    def download_file(self, key: str, path: str) -> int:
+        self.client.download_file(self.bucket, key, path, Config=TransferConfig(max_concurrency=16))
+        return 0
 
     def list_objects(self) -> int:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)

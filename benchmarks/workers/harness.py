@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import sys
+import tempfile
 import threading
 import time
 from array import array
@@ -73,6 +74,9 @@ class Peer:
     stream: Callable[[str], int] = _missing
     list_objects: Callable[[], int] = _missing
     list_arrow: Callable[[], int] = _missing
+    download_many: Callable[[list[str], str], int] = _missing
+    get_many: Callable[[list[str]], int] = _missing
+    download_file: Callable[[str, str], int] = _missing
     aget: Callable[[str], Awaitable[int]] = _missing
     aget_range: Callable[[str, int, int], Awaitable[int]] = _missing
     aput: Callable[[str, bytes], Awaitable[None]] = _missing
@@ -145,9 +149,32 @@ def _operation(peer: Peer, job: dict[str, Any], asynchronous: bool) -> Callable[
         return lambda: peer.put_large(key, large)
     if op == "stream":
         return lambda: peer.stream(key)
+    if op in ("download_many", "get_many"):
+        keys = [f"many/{key}/{number:06}" for number in range(job["objects"])]
+        if op == "get_many":
+            return lambda: peer.get_many(keys)
+        return lambda: _into_new_directory(lambda path: peer.download_many(keys, path))
+    if op == "download_file":
+        return lambda: _into_new_directory(lambda path: peer.download_file(key, f"{path}/object"))
     if op in ("list_objects", "list_arrow"):
         return getattr(peer, op)
     raise ValueError(f"unknown op {op!r}")
+
+
+def _into_new_directory(download: Callable[[str], Any]) -> int:
+    """Bytes of the files that ``download`` makes in a directory in memory."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+        download(path)
+        return sum(entry.stat().st_size for entry in _files(path))
+
+
+def _files(path: str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files(entry.path)
+            else:
+                yield entry
 
 
 class _Tally:
@@ -245,7 +272,7 @@ def _run_sync(peer: Peer, job: dict[str, Any]) -> dict[str, Any]:
     with ThreadPoolExecutor(threads) as pool:
         if not count:
             phase(job["seconds"] * 0.2)
-        elif job["op"] in ("get", "stream"):
+        elif job["op"] in ("get", "stream", "download_many", "get_many", "download_file"):
             peer.get("k1")  # a connection and what is loaded on first use, but not the memory of the large object
         with busy_thread(job["busy"]):
             usage = Usage()

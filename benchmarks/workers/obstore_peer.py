@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 from harness import CHUNK_BYTES, CREDENTIALS, PART_BYTES, PART_CONCURRENCY, Peer, UnsupportedError, main
 
 import obstore
 from obstore.store import S3Store
+
+try:
+    from obstore import bulk
+except ImportError:  # the Rust library
+    bulk = None
+
+IN_FLIGHT = 64
 
 
 class Obstore(Peer):
@@ -45,6 +55,38 @@ class Obstore(Peer):
 
     def stream(self, key: str) -> int:
         return sum(len(chunk) for chunk in obstore.get(self.store, key).stream(min_chunk_size=CHUNK_BYTES))
+
+    def download_many(self, keys: list[str], path: str) -> int:
+        if bulk is not None:
+            return int(bulk.download(self.store, keys, path).bytes)
+        return asyncio.run(self._each(keys, lambda key: self._to_file(key, path)))
+
+    def get_many(self, keys: list[str]) -> int:
+        if bulk is not None:
+            return sum(len(body) for _, body in bulk.get_many(self.store, keys))
+        return asyncio.run(self._each(keys, self.aget))
+
+    def download_file(self, key: str, path: str) -> int:
+        if bulk is not None:
+            return int(bulk.download_file(self.store, key, path).bytes)
+        with open(path, "wb") as file:
+            return sum(file.write(chunk) for chunk in obstore.get(self.store, key).stream(min_chunk_size=CHUNK_BYTES))
+
+    async def _to_file(self, key: str, path: str) -> int:
+        body = await (await obstore.get_async(self.store, key)).bytes_async()
+        target = f"{path}/{key}"
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "wb") as file:  # noqa: ASYNC230 - as programs do
+            return file.write(body)
+
+    async def _each(self, keys: list[str], one: Callable[[str], Awaitable[int]]) -> int:
+        """What programs write today: `asyncio.gather` of as many tasks as requests are to be in flight."""
+        left = iter(keys)
+
+        async def work() -> int:
+            return sum([await one(key) for key in left])
+
+        return sum(await asyncio.gather(*[work() for _ in range(IN_FLIGHT)]))
 
     def list_objects(self) -> int:
         return sum(item["size"] for page in obstore.list(self.store, chunk_size=1000) for item in page)

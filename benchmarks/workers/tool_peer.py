@@ -34,9 +34,11 @@ def run_tool(job: dict[str, Any]) -> dict[str, Any]:
     if job["tool"] == "curl":
         began = time.perf_counter()
         form = "%{time_total} %{size_download}"
-        done = subprocess.run(
-            ["curl", "-sSf", "-k", "-o", "/dev/null", "-w", form, url], check=True, capture_output=True
-        )
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+            target = f"{folder}/object" if job["op"] == "download_file" else "/dev/null"
+            done = subprocess.run(
+                ["curl", "-sSf", "-k", "-o", target, "-w", form, url], check=True, capture_output=True
+            )
         total, size = done.stdout.split()
         return _result(1, int(size), float(total), float(total) * 1e6, (time.perf_counter() - began) * 1e6, 0)
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:

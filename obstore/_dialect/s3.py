@@ -13,6 +13,7 @@ from obstore._dialect import errors, xml
 from obstore._dialect.attributes import STANDARD, encode_tags
 from obstore._dialect.base import CopyCreate, condition_headers, format_range, slice_of
 from obstore._dialect.checksums import Checksum, Crcs
+from obstore._dialect.s3_bulk import S3Bulk
 from obstore._dialect.s3_fail import S3Failures
 from obstore._dialect.s3_read import CHECKSUM_MODE, METADATA, S3Readers
 from obstore._dialect.s3_request import Header, PartTag, S3Request, own
@@ -34,7 +35,7 @@ _COPY_HINT = "configure copy_if_not_exists: 'multipart', or a header that this s
 _HEADER_OF = {name: name.lower() for name in STANDARD} | {"Storage-Class": "x-amz-storage-class"}
 
 
-class S3Dialect(S3Readers, S3Failures, S3Presigner):
+class S3Dialect(S3Readers, S3Failures, S3Presigner, S3Bulk):
     """The S3 protocol for one bucket. Safe to share between threads.
 
     Args:

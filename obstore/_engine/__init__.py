@@ -5,6 +5,8 @@
 """
 
 from obstore._engine._core import (
+    Bulk,
+    BulkItem,
     Bytes,
     Client,
     Columns,
@@ -22,6 +24,8 @@ from obstore._engine._core import (
 )
 
 __all__ = [
+    "Bulk",
+    "BulkItem",
     "Bytes",
     "Client",
     "Columns",

@@ -23,7 +23,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
 from libc.stdint cimport INT64_MIN, UINT32_MAX, int64_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 from obstore._engine.csrc cimport *
 
@@ -240,6 +240,7 @@ cdef int _reap_orphans() except -1:
 
 
 include "transfer.pxi"
+include "bulk.pxi"
 
 
 # ---- engine -------------------------------------------------------------------------------------------
@@ -356,6 +357,18 @@ def crc32c(data, uint32_t value=0):
     try:
         with nogil:
             value = ob_crc32c(value, view.buf, <size_t>view.len)
+        return value
+    finally:
+        PyBuffer_Release(&view)
+
+
+def crc32(data, uint32_t value=0):
+    """CRC-32, as zlib has it, of ``data``, continuing ``value``."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        with nogil:
+            value = ob_crc32(value, view.buf, <size_t>view.len)
         return value
     finally:
         PyBuffer_Release(&view)

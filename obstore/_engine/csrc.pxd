@@ -91,8 +91,27 @@ cdef extern from "ob_columns.h" nogil:
 
 
 cdef extern from "ob_crc.h" nogil:
+    uint32_t ob_crc32(uint32_t crc, const void *data, size_t len)
     uint32_t ob_crc32c(uint32_t crc, const void *data, size_t len)
     uint64_t ob_crc64nvme(uint64_t crc, const void *data, size_t len)
+
+
+cdef extern from "ob_digest.h" nogil:
+    ctypedef enum ob_digest_kind:
+        OB_DIGEST_NONE
+        OB_DIGEST_AUTO
+        OB_DIGEST_CRC32
+        OB_DIGEST_CRC32C
+        OB_DIGEST_CRC64NVME
+
+    ctypedef struct ob_digest:
+        ob_digest_kind kind
+        bint announced
+        uint64_t value
+        uint64_t expected
+
+    void ob_digest_update(ob_digest *digest, const void *data, size_t len)
+    uint64_t ob_digest_combine(ob_digest_kind kind, uint64_t a, uint64_t b, uint64_t len_b)
 
 
 cdef extern from "ob_cq.h" nogil:
@@ -159,6 +178,10 @@ cdef extern from "ob_transfer.h" nogil:
     void ob_transfer_sink_into(ob_transfer *x, void *buffer, size_t cap)
     void ob_transfer_sink_list(ob_transfer *x, ob_listxml *parser)
     void ob_transfer_sink_discard(ob_transfer *x)
+    void ob_transfer_sink_fd(ob_transfer *x, int fd, int64_t offset)
+    void ob_transfer_set_digest(ob_transfer *x, ob_digest_kind kind)
+    void ob_transfer_want_head(ob_transfer *x)
+    const ob_digest *ob_transfer_digest(const ob_transfer *x)
     void ob_transfer_set_slice(ob_transfer *x, uint64_t start, uint64_t len)
     ob_transfer *ob_transfer_ref(ob_transfer *x)
     void ob_transfer_unref(ob_transfer *x)
@@ -272,6 +295,73 @@ cdef extern from "ob_engine.h" nogil:
     uint32_t ob_engine_generation()
     int64_t ob_engine_endpoint_limit(const char *endpoint)
     double ob_engine_endpoint_rate(const char *endpoint)
+
+
+cdef extern from "ob_bulk.h" nogil:
+    ctypedef struct ob_bulk:
+        pass
+
+    ctypedef struct ob_bulk_options:
+        int64_t window
+        int64_t memory
+        uint64_t piece
+        bint to_files
+        bint verify
+        bint flat
+        int dir_fd
+        int temp_fd
+        int journal_fd
+
+    ctypedef struct ob_bulk_form:
+        const char *origin
+        const char *path
+        const char *suffix
+        bint keep_slash
+        const char *canonical_tail
+        const char *scope_text
+        const char *authorization
+        unsigned char key[32]
+        size_t key_len
+
+    ctypedef enum ob_bulk_outcome:
+        OB_BULK_BODY
+
+    ctypedef struct ob_bulk_item:
+        ob_bulk_item *next
+        uint64_t id
+        ob_bulk_outcome outcome
+        ob_kind kind
+        int status
+        int oserrno
+        int64_t size
+        int64_t received
+        ob_block *body
+        ob_digest digest
+        int64_t modified_s
+        const char *key
+        const char *name
+        const char *part
+        const char *e_tag
+
+    ctypedef struct ob_bulk_counts:
+        uint64_t done
+        uint64_t bytes
+        uint64_t pending
+        uint64_t active
+        uint64_t left
+        uint64_t held
+
+    ob_bulk *ob_bulk_new(ob_client *client, const ob_bulk_options *options)
+    bint ob_bulk_free(ob_bulk *bulk, int timeout_ms)
+    int ob_bulk_set_form(ob_bulk *bulk, const ob_bulk_form *form, const char *headers, size_t headers_len)
+    int ob_bulk_add(ob_bulk *bulk, uint64_t id, const char *key, size_t key_len, const char *name, size_t name_len,
+                    int64_t size, const char *url, size_t url_len, const char *headers, size_t headers_len)
+    void ob_bulk_step(ob_bulk *bulk, int timeout_ms, uint64_t low)
+    ob_bulk_item *ob_bulk_take(ob_bulk *bulk)
+    void ob_bulk_item_free(ob_bulk_item *item)
+    void ob_bulk_cancel(ob_bulk *bulk)
+    void ob_bulk_count(const ob_bulk *bulk, ob_bulk_counts *counts)
+    bint ob_bulk_stale(const ob_bulk *bulk)
 
 
 cdef extern from "ob_curl.h" nogil:

@@ -6,6 +6,7 @@ cdef enum:
     SINK_INTO = 2
     SINK_LIST = 3
     SINK_DISCARD = 4
+    SINK_FILE = 5
 
 HEAD = OB_EVENT_HEAD
 DATA = OB_EVENT_DATA
@@ -182,6 +183,15 @@ cdef class Transfer:
         """The system's error number of a failed connection, or 0."""
         return ob_transfer_outcome(self._c_xfer).oserrno
 
+    @property
+    def announced(self):
+        """Content-Length of the response; -1 where it has none."""
+        return ob_transfer_outcome(self._c_xfer).announced
+
+    def digest(self):
+        """Checksum of the body, once ``ended``: ``(kind, value, expected)``, the last ``None`` where none was announced."""
+        return _digest_of(ob_transfer_digest(self._c_xfer))
+
     def timing(self):
         """The attempt's `Timing`; complete once ``ended``."""
         cdef const ob_outcome *outcome = ob_transfer_outcome(self._c_xfer)
@@ -226,8 +236,9 @@ cdef class Transfer:
         return ob_transfer_want(self._c_xfer, size) != 0
 
     def collect(self):
-        """Stream: keep everything from now on; END follows."""
-        ob_transfer_collect(self._c_xfer)
+        """Stream: keep everything from now on; END follows. For other sinks END follows anyway."""
+        if self.sink == SINK_STREAM:
+            ob_transfer_collect(self._c_xfer)
 
     @property
     def buffered(self):
@@ -341,8 +352,9 @@ def submit(
         method, url: as sent; the URL is complete and percent-encoded.
         headers: sequence of ``(name, value)``.
         body: sequence of contiguous buffers, pinned until END, or ``None`` for no body.
-        sink: COLLECT, STREAM, INTO, LIST or DISCARD of ``obstore._effects``.
-        into: writable buffer for INTO.
+        sink: COLLECT, STREAM, INTO, LIST, DISCARD or FILE of ``obstore._effects``.
+        into: writable buffer for INTO; ``(fd, offset, digest kind, whether HEAD is an event)`` for FILE, whose descriptor stays
+            open until END.
         slice_: ``(start, length)`` to cut out of a 200 answer.
         inline: this thread is about to wait for it in ``queue``, which may therefore drive it without a loop thread.
 
@@ -403,7 +415,7 @@ def submit(
             transfer._c_n_views = n + 1
             ob_transfer_sink_into(x, transfer._c_views[n].buf, <size_t>transfer._c_views[n].len)
 
-    if not SINK_COLLECT <= sink <= SINK_DISCARD:
+    if not SINK_COLLECT <= sink <= SINK_FILE:
         raise ValueError(f"no such sink: {sink}")
     if sink == SINK_STREAM:
         ob_transfer_sink_stream(x, 0)
@@ -416,6 +428,11 @@ def submit(
         ob_transfer_sink_list(x, transfer._c_list)
     elif sink == SINK_DISCARD:
         ob_transfer_sink_discard(x)
+    elif sink == SINK_FILE:
+        ob_transfer_sink_fd(x, into[0], into[1])
+        ob_transfer_set_digest(x, into[2])
+        if into[3]:
+            ob_transfer_want_head(x)
     if slice_ is not None:
         ob_transfer_set_slice(x, slice_[0], slice_[1])
 

@@ -6,6 +6,7 @@ done with its body.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -198,6 +199,8 @@ class RemoteBackend:
                 del attempt
             if failure is not None:
                 # Out here, where what is raised has no failure, and with it no body, in its context.
+                if failure.kind == "file":
+                    raise OSError(failure.response.oserrno, os.strerror(failure.response.oserrno))
                 if resumable and failure.received and failure.response is not None:
                     raise BodyBroke(failure.response, failure.received, failure)
                 yield from self.after_failure(request, failure, retry, url)
@@ -724,6 +727,10 @@ class RemoteUpload:
         """Have the service make part ``number`` from another object."""
         response = yield from self._backend.request(request)
         self._tags[number] = self._backend.dialect.read_part_copy(response.body())
+
+    def adopt(self, parts: dict[int, Any]) -> None:
+        """These parts are there already, from an earlier run."""
+        self._tags.update(parts)
 
     def finish(self) -> Op[PutResult]:
         """Make the object out of the parts."""

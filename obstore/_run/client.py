@@ -6,11 +6,12 @@ import contextlib
 import importlib
 import os
 import weakref
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from obstore._config.client import check_proxy
 from obstore._config.proxy import proxy_of, without_proxy
-from obstore._engine import Client, lifecycle
+from obstore._engine import Bulk, Client, lifecycle
 from obstore._engine._core import curl_info
 from obstore.exceptions import GenericError, NotSupportedError
 
@@ -62,6 +63,15 @@ class ClientHandle:
     def stats(self) -> dict[str, int]:
         """What became of the requests so far; empty before the first one."""
         return {} if self._client is None else self._client.stats()
+
+    def bulk(self, **options: Any) -> Bulk:
+        """Many small reads at once; the options are those of `Bulk`."""
+        return Bulk(self.engine_client(), **options)
+
+    def limited(self, connections: int) -> ClientHandle:
+        """A handle of the same options whose requests, all together, use so many connections at most."""
+        wanted = min(self.options.max_connections or connections, connections)
+        return ClientHandle(replace(self.options, max_connections=wanted), self.endpoint, self.follow)
 
     def _make(self) -> Client:
         options = self.options

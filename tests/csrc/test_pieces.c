@@ -1,6 +1,8 @@
 /* test_pieces.c - parts of the core that need no network: blocks, received headers, queues, clients. */
 #include "harness.h"
+#include "ob_digest.h"
 #include "ob_headers.h"
+#include "ob_sha256.h"
 
 static void blocks_are_counted_and_large_ones_kept(void) {
   ob_block *small = ob_block_new(1000);
@@ -180,7 +182,77 @@ static void names_of_states_and_kinds(void) {
   CHECK(strcmp(ob_xfer_state_name(OB_XFER_DONE + 1), "?") == 0);
 }
 
+static void hex_of_sha256(const char *text, size_t repeat, char hex[65]) {
+  ob_sha256 sha;
+  uint8_t digest[OB_SHA256_BYTES];
+  ob_sha256_init(&sha);
+  for (size_t i = 0; i < repeat; i++) ob_sha256_update(&sha, text, strlen(text));
+  ob_sha256_final(&sha, digest);
+  ob_hex(digest, hex);
+  hex[64] = '\0';
+}
+
+/* FIPS 180-4 examples, and RFC 4231 test case 2. */
+static void sha256_is_that_of_the_standard(void) {
+  char hex[65];
+  hex_of_sha256("abc", 1, hex);
+  CHECK(strcmp(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") == 0);
+  hex_of_sha256("", 1, hex);
+  CHECK(strcmp(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855") == 0);
+  hex_of_sha256("aaaaaaaaaa", 100000, hex);
+  CHECK(strcmp(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0") == 0);
+  ob_sha256 inner, outer;
+  uint8_t mac[OB_SHA256_BYTES];
+  ob_hmac_key((const uint8_t *)"Jefe", 4, &inner, &outer);
+  ob_hmac(&inner, &outer, "what do ya want for nothing?", 28, mac);
+  ob_hex(mac, hex);
+  CHECK(strncmp(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843", 64) == 0);
+}
+
+static void add_line(ob_headers *headers, const char *line) {
+  CHECK_EQ(ob_headers_add(headers, line, strlen(line)), 0);
+}
+
+static void digests_are_read_from_headers(void) {
+  uint64_t value;
+  CHECK(ob_digest_parse("4waSgw==", 8, 4, &value));
+  CHECK_EQ(value, 0xe3069283);
+  CHECK(!ob_digest_parse("4waSgw=", 7, 4, &value));
+  CHECK(!ob_digest_parse("4waS!w==", 8, 4, &value));
+  CHECK(!ob_digest_parse("4waSgwAA", 8, 4, &value));
+  ob_headers headers = {0};
+  ob_digest digest = {.kind = OB_DIGEST_AUTO};
+  add_line(&headers, "x-amz-checksum-crc32c: 4waSgw==\r\n");
+  ob_digest_begin(&digest, &headers);
+  CHECK(digest.announced && digest.kind == OB_DIGEST_CRC32C && digest.expected == 0xe3069283);
+  ob_digest_update(&digest, "1234", 4);
+  ob_digest_update(&digest, "56789", 5);
+  CHECK_EQ(digest.value, 0xe3069283);
+  add_line(&headers, "x-amz-checksum-type: COMPOSITE\r\n");
+  digest.kind = OB_DIGEST_AUTO;
+  ob_digest_begin(&digest, &headers);
+  CHECK(!digest.announced && digest.kind == OB_DIGEST_NONE);
+  ob_headers_clear(&headers);
+  add_line(&headers, "x-amz-checksum-crc32c: 4waSgw==-3\r\n"); /* of parts */
+  digest.kind = OB_DIGEST_CRC32C;
+  ob_digest_begin(&digest, &headers);
+  CHECK(!digest.announced && digest.kind == OB_DIGEST_CRC32C);
+  ob_headers_clear(&headers);
+  add_line(&headers, "x-goog-hash: md5=xxx\r\n");
+  add_line(&headers, "x-goog-hash: crc32c=4waSgw==\r\n");
+  digest.kind = OB_DIGEST_AUTO;
+  ob_digest_begin(&digest, &headers);
+  CHECK(digest.announced && digest.expected == 0xe3069283);
+  add_line(&headers, "x-goog-stored-content-encoding: gzip\r\n"); /* and sent decompressed */
+  digest.kind = OB_DIGEST_AUTO;
+  ob_digest_begin(&digest, &headers);
+  CHECK(!digest.announced);
+  ob_headers_free(&headers);
+}
+
 static const test tests[] = {
+    {"sha256_is_that_of_the_standard", sha256_is_that_of_the_standard},
+    {"digests_are_read_from_headers", digests_are_read_from_headers},
     {"blocks_are_counted_and_large_ones_kept", blocks_are_counted_and_large_ones_kept},
     {"kept_blocks_are_bounded", kept_blocks_are_bounded},
     {"headers_are_found_by_any_case", headers_are_found_by_any_case},

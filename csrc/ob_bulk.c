@@ -1,0 +1,557 @@
+/* ob_bulk.c - see ob_bulk.h. All of it runs on the consumer's thread, but for the writing to files, which the loops do. */
+#include "ob_bulk.h"
+
+#include <sys/stat.h>
+
+#include "ob_engine.h"
+#include "ob_port.h"
+#include "ob_sha256.h"
+
+#define NAME_BYTES 4096
+#define PATIENCE_MS 50
+
+struct ob_bulk {
+  ob_client *client;
+  ob_cq *cq;
+  ob_bulk_options options;
+  uint32_t generation;
+  atomic_bool cancelled;
+  ob_bulk_counts counts;
+  int64_t in_flight_bytes; /* expected of what is in flight */
+  int64_t largest;         /* object of unknown size that came so far */
+
+  char *texts; /* of the form */
+  ob_bulk_form form;
+  char *headers;
+  ob_sha256 inner, outer;
+
+  ob_bulk_item *pending_first, *pending_last;
+  ob_bulk_item *left_first, *left_last;
+  ob_bulk_item **active; /* by slot */
+  int *free_slots;
+  int n_free;
+};
+
+/* ---- items ------------------------------------------------------------------------------------------------------- */
+
+void ob_bulk_item_free(ob_bulk_item *item) {
+  if (item == NULL) return;
+  ob_block_unref(item->body);
+  ob_free((char *)item->part);
+  ob_free((char *)item->e_tag);
+  ob_free(item);
+}
+
+static char *place_text(char **at, const char *text, size_t len) {
+  char *copy = *at;
+  memcpy(copy, text, len);
+  copy[len] = '\0';
+  *at += len + 1;
+  return copy;
+}
+
+int ob_bulk_add(ob_bulk *bulk, uint64_t id, const char *key, size_t key_len, const char *name, size_t name_len,
+                int64_t size, const char *url, size_t url_len, const char *headers, size_t headers_len) {
+  ob_bulk_item *item = ob_malloc(sizeof *item + key_len + name_len + url_len + headers_len + 4);
+  if (item == NULL) return -1;
+  memset(item, 0, sizeof *item);
+  char *at = (char *)(item + 1);
+  item->id = id;
+  item->size = size;
+  item->fd = -1;
+  item->slot = -1;
+  item->bulk = bulk;
+  item->modified_s = -1;
+  item->key = place_text(&at, key, key_len);
+  item->name = name == NULL ? NULL : place_text(&at, name, name_len);
+  item->url = url == NULL ? NULL : place_text(&at, url, url_len);
+  item->headers = headers == NULL ? NULL : place_text(&at, headers, headers_len);
+  *(bulk->pending_last != NULL ? &bulk->pending_last->next : &bulk->pending_first) = item;
+  bulk->pending_last = item;
+  bulk->counts.pending++;
+  return 0;
+}
+
+static void leave(ob_bulk *bulk, ob_bulk_item *item, ob_bulk_outcome outcome) {
+  item->outcome = outcome;
+  item->next = NULL;
+  *(bulk->left_last != NULL ? &bulk->left_last->next : &bulk->left_first) = item;
+  bulk->left_last = item;
+  bulk->counts.left++;
+  if (item->body != NULL) bulk->counts.held += item->body->len;
+}
+
+static void leave_file_error(ob_bulk *bulk, ob_bulk_item *item, int error) {
+  item->oserrno = error;
+  leave(bulk, item, OB_BULK_FILE);
+}
+
+ob_bulk_item *ob_bulk_take(ob_bulk *bulk) {
+  ob_bulk_item *first = bulk->left_first;
+  bulk->left_first = bulk->left_last = NULL;
+  bulk->counts.left = bulk->counts.held = 0;
+  return first;
+}
+
+/* ---- names -------------------------------------------------------------------------------------------------------- */
+
+/* A relative path whose every part is a name of its own: nothing leads out of the destination. */
+static bool is_safe(const char *name, bool flat) {
+  size_t len = strlen(name);
+  if (len == 0 || len >= NAME_BYTES) return false;
+  for (const char *part = name;;) {
+    size_t n = strcspn(part, "/");
+    if (n == 0 || (n == 1 && part[0] == '.') || (n == 2 && part[0] == '.' && part[1] == '.')) return false;
+    if (part[n] == '\0') return true;
+    if (flat) return false;
+    part += n + 1;
+  }
+}
+
+/* The directories that lead to `name`. 0, or -1 with errno. */
+static int make_parents(int dir_fd, const char *name) {
+  char path[NAME_BYTES];
+  size_t len = strlen(name);
+  memcpy(path, name, len + 1);
+  for (char *at = strchr(path, '/'); at != NULL; at = strchr(at + 1, '/')) {
+    *at = '\0';
+    if (mkdirat(dir_fd, path, 0777) != 0 && errno != EEXIST) return -1;
+    *at = '/';
+  }
+  return 0;
+}
+
+static void temp_name(char text[32], int slot) {
+  snprintf(text, 32, "slot-%d", slot);
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------------------ */
+
+static bool is_plain(unsigned char c, bool keep_slash) {
+  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+         c == '_' || c == '~' || (keep_slash && c == '/');
+}
+
+static char *quote(char *at, const char *key, bool keep_slash) {
+  static const char digits[] = "0123456789ABCDEF";
+  for (; *key != '\0'; key++) {
+    unsigned char c = (unsigned char)*key;
+    if (is_plain(c, keep_slash)) {
+      *at++ = (char)c;
+    } else {
+      *at++ = '%';
+      *at++ = digits[c >> 4];
+      *at++ = digits[c & 15];
+    }
+  }
+  return at;
+}
+
+static int add_headers(ob_transfer *x, const char *headers) {
+  while (headers != NULL && *headers != '\0') {
+    const char *value = headers + strlen(headers) + 1;
+    int rc = ob_transfer_add_header(x, headers, strlen(headers), value, strlen(value));
+    if (rc != 0) return rc;
+    headers = value + strlen(value) + 1;
+  }
+  return 0;
+}
+
+/* The signature of "GET path": AWS Signature Version 4, https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html */
+static int add_signature(ob_bulk *bulk, ob_transfer *x, const char *path, size_t path_len) {
+  const ob_bulk_form *form = &bulk->form;
+  uint8_t digest[OB_SHA256_BYTES];
+  char text[512];
+  size_t scope_len = strlen(form->scope_text), prefix_len = strlen(form->authorization);
+  ob_sha256 sha;
+  ob_sha256_init(&sha);
+  ob_sha256_update(&sha, "GET\n", 4);
+  ob_sha256_update(&sha, path, path_len);
+  ob_sha256_update(&sha, form->canonical_tail, strlen(form->canonical_tail));
+  ob_sha256_final(&sha, digest);
+  memcpy(text, form->scope_text, scope_len);
+  ob_hex(digest, text + scope_len);
+  ob_hmac(&bulk->inner, &bulk->outer, text, scope_len + 64, digest);
+  memcpy(text, form->authorization, prefix_len);
+  ob_hex(digest, text + prefix_len);
+  return ob_transfer_add_header(x, "authorization", 13, text, prefix_len + 64);
+}
+
+/* 0, or what ob_transfer_set_url and its kin return. */
+static int fill_request(ob_bulk *bulk, ob_bulk_item *item, ob_transfer *x) {
+  if (item->url != NULL) {
+    int rc = ob_transfer_set_url(x, item->url, strlen(item->url));
+    return rc != 0 ? rc : add_headers(x, item->headers);
+  }
+  const ob_bulk_form *form = &bulk->form;
+  size_t origin_len = strlen(form->origin);
+  size_t room = origin_len + strlen(form->path) + 3 * strlen(item->key) + strlen(form->suffix) + 1;
+  char stack[1024];
+  char *url = room <= sizeof stack ? stack : ob_malloc(room);
+  if (url == NULL) return -1;
+  memcpy(url, form->origin, origin_len);
+  char *path = url + origin_len;
+  memcpy(path, form->path, strlen(form->path));
+  char *end = quote(path + strlen(form->path), item->key, form->keep_slash);
+  size_t path_len = (size_t)(end - path);
+  memcpy(end, form->suffix, strlen(form->suffix));
+  end += strlen(form->suffix);
+  int rc = ob_transfer_set_url(x, url, (size_t)(end - url));
+  if (rc == 0) rc = add_headers(x, bulk->headers);
+  if (rc == 0 && form->key_len > 0) rc = add_signature(bulk, x, path, path_len);
+  if (url != stack) ob_free(url);
+  return rc;
+}
+
+int ob_bulk_set_form(ob_bulk *bulk, const ob_bulk_form *form, const char *headers, size_t headers_len) {
+  const char *given[] = {
+      form->origin, form->path, form->suffix, form->canonical_tail, form->scope_text, form->authorization,
+  };
+  size_t room = headers_len + 1;
+  if (form->key_len > 0 && (strlen(form->scope_text) + 64 > 512 || strlen(form->authorization) + 64 > 512)) return -1;
+  for (size_t i = 0; i < sizeof given / sizeof *given; i++) room += (given[i] == NULL ? 0 : strlen(given[i])) + 1;
+  char *texts = ob_malloc(room);
+  if (texts == NULL) return -1;
+  ob_free(bulk->texts);
+  bulk->texts = texts;
+  bulk->form = *form;
+  const char **kept[] = {
+      &bulk->form.origin,         &bulk->form.path,       &bulk->form.suffix,
+      &bulk->form.canonical_tail, &bulk->form.scope_text, &bulk->form.authorization,
+  };
+  for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+    *kept[i] = place_text(&texts, given[i] == NULL ? "" : given[i], given[i] == NULL ? 0 : strlen(given[i]));
+  }
+  bulk->headers = place_text(&texts, headers, headers_len);
+  if (form->key_len > 0) ob_hmac_key(form->key, form->key_len, &bulk->inner, &bulk->outer);
+  return 0;
+}
+
+/* ---- sending ------------------------------------------------------------------------------------------------------- */
+
+static int64_t expected_of(const ob_bulk *bulk, const ob_bulk_item *item) {
+  return item->size >= 0 ? item->size : bulk->largest;
+}
+
+static bool has_room(const ob_bulk *bulk, const ob_bulk_item *item) {
+  if (bulk->n_free == 0) return false;
+  if (bulk->options.to_files || bulk->options.memory <= 0) return true;
+  if (bulk->counts.active == 0 && bulk->counts.left == 0) return true;
+  /* Of unknown size: one first, to learn from. */
+  if (item->size < 0 && bulk->largest == 0) return bulk->counts.active < 8;
+  return bulk->in_flight_bytes + (int64_t)bulk->counts.held + expected_of(bulk, item) <= bulk->options.memory;
+}
+
+static void give_slot(ob_bulk *bulk, ob_bulk_item *item) {
+  bulk->active[item->slot] = NULL;
+  bulk->free_slots[bulk->n_free++] = item->slot;
+}
+
+/* The item is in flight afterwards, or left over. */
+static void send(ob_bulk *bulk, ob_bulk_item *item) {
+  const ob_bulk_options *options = &bulk->options;
+  if (options->to_files && (item->name == NULL || !is_safe(item->name, options->flat))) {
+    leave(bulk, item, OB_BULK_UNSAFE);
+    return;
+  }
+  ob_transfer *x = ob_transfer_new(bulk->client, item);
+  if (x == NULL) {
+    leave_file_error(bulk, item, ENOMEM);
+    return;
+  }
+  item->slot = bulk->free_slots[--bulk->n_free];
+  int rc = fill_request(bulk, item, x);
+  if (rc == 0 && options->to_files) {
+    char name[32];
+    temp_name(name, item->slot);
+    item->fd = openat(options->temp_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (item->fd < 0) {
+      int error = errno;
+      give_slot(bulk, item);
+      ob_transfer_unref(x);
+      leave_file_error(bulk, item, error);
+      return;
+    }
+    ob_transfer_sink_fd(x, item->fd, 0);
+  } else {
+    ob_transfer_sink_collect(x, -1);
+  }
+  if (options->piece > 0) ob_transfer_set_slice(x, 0, options->piece);
+  if (options->verify) ob_transfer_set_digest(x, OB_DIGEST_AUTO);
+  item->transfer = x;
+  if (rc == 0) rc = ob_engine_submit(x, bulk->cq);
+  if (rc != 0) {
+    if (item->fd >= 0) close(item->fd);
+    item->fd = -1;
+    item->transfer = NULL;
+    give_slot(bulk, item);
+    ob_transfer_unref(x);
+    item->kind = rc == -1 ? OB_KIND_MEMORY : rc == -2 && item->url == NULL ? OB_KIND_PROTOCOL : OB_KIND_ENGINE;
+    leave(bulk, item, OB_BULK_FAILED);
+    return;
+  }
+  bulk->active[item->slot] = item;
+  item->counted = expected_of(bulk, item);
+  bulk->in_flight_bytes += item->counted;
+  bulk->counts.active++;
+}
+
+static bool is_cancelled(const ob_bulk *bulk) {
+  return atomic_load_explicit(&((ob_bulk *)bulk)->cancelled, memory_order_relaxed);
+}
+
+static void send_pending(ob_bulk *bulk) {
+  while (bulk->pending_first != NULL) {
+    ob_bulk_item *item = bulk->pending_first;
+    if (is_cancelled(bulk) || !has_room(bulk, item)) return;
+    bulk->pending_first = item->next;
+    if (item->next == NULL) bulk->pending_last = NULL;
+    bulk->counts.pending--;
+    item->next = NULL;
+    send(bulk, item);
+  }
+}
+
+/* ---- finishing ------------------------------------------------------------------------------------------------------ */
+
+static int two_digits(const char *text) {
+  return text[0] >= '0' && text[0] <= '9' && text[1] >= '0' && text[1] <= '9' ? 10 * (text[0] - '0') + text[1] - '0'
+                                                                              : -1;
+}
+
+/* "Sun, 06 Nov 1994 08:49:37 GMT" as seconds since 1970; -1 for any other form. */
+static int64_t http_date(const char *text, size_t len) {
+  static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+  if (len != 29 || memcmp(text + 25, " GMT", 4) != 0) return -1;
+  int day = two_digits(text + 5), century = two_digits(text + 12), year = two_digits(text + 14);
+  int hour = two_digits(text + 17), minute = two_digits(text + 20), second = two_digits(text + 23), month = 0;
+  while (month < 12 && memcmp(text + 8, months + 3 * month, 3) != 0) month++;
+  if (day < 1 || century < 19 || year < 0 || hour < 0 || minute < 0 || second < 0 || month == 12) return -1;
+  int64_t y = 100 * century + year - (month < 2);
+  int64_t era = y / 400, of_era = y - era * 400,
+          of_year = (153 * (month < 2 ? month + 10 : month - 2) + 2) / 5 + day - 1;
+  int64_t days = era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
+  return days * 86400 + hour * 3600 + minute * 60 + second;
+}
+
+static void read_meta(ob_bulk_item *item) {
+  size_t len;
+  const char *value = ob_transfer_header(item->transfer, "last-modified", 13, &len);
+  if (value != NULL) item->modified_s = http_date(value, len);
+}
+
+static char *e_tag_of(const ob_bulk_item *item) {
+  size_t len = 0;
+  const char *value = ob_transfer_header(item->transfer, "etag", 4, &len);
+  char *copy = value != NULL ? ob_malloc(len + 1) : NULL;
+  if (copy != NULL) {
+    memcpy(copy, value, len);
+    copy[len] = '\0';
+  }
+  return copy;
+}
+
+/* What a later run recognises the file by: the first bytes of the SHA-256 of key, ETag without quotes, and size. */
+static void write_record(ob_bulk *bulk, const ob_bulk_item *item) {
+  char *e_tag = bulk->options.journal_fd >= 0 ? e_tag_of(item) : NULL;
+  if (e_tag == NULL) return;
+  uint8_t digest[OB_SHA256_BYTES];
+  char size[32];
+  size_t start = e_tag[0] == '"' ? 1 : 0, len = strlen(e_tag);
+  if (len > start && e_tag[len - 1] == '"') len--;
+  ob_sha256 sha;
+  ob_sha256_init(&sha);
+  ob_sha256_update(&sha, item->key, strlen(item->key) + 1);
+  ob_sha256_update(&sha, e_tag + start, len - start);
+  int n = snprintf(size, sizeof size, "%c%lld", 0, (long long)item->size);
+  ob_sha256_update(&sha, size, (size_t)n);
+  ob_sha256_final(&sha, digest);
+  ob_free(e_tag);
+  /* A record that is lost, or torn, costs one object to be fetched again. */
+  ssize_t rc = write(bulk->options.journal_fd, digest, OB_BULK_RECORD);
+  (void)rc;
+}
+
+/* The file is whole: give it its time and its name. 0 or an errno. */
+static int put_in_place(ob_bulk *bulk, ob_bulk_item *item, const char *temp) {
+  const ob_bulk_options *options = &bulk->options;
+  if (item->modified_s >= 0) {
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = item->modified_s}};
+    (void)futimens(item->fd, times); /* some file systems keep no times: then the file is as new as it looks */
+  }
+  int rc = close(item->fd);
+  item->fd = -1;
+  if (rc != 0 && errno != EINTR) return errno; /* where the disk is full, some systems say so only now */
+  if (renameat(options->temp_fd, temp, options->dir_fd, item->name) == 0) return 0;
+  if (errno != ENOENT) return errno;
+  if (make_parents(options->dir_fd, item->name) != 0) return errno;
+  return renameat(options->temp_fd, temp, options->dir_fd, item->name) == 0 ? 0 : errno;
+}
+
+static void keep_part(ob_bulk *bulk, ob_bulk_item *item, const char *temp) {
+  char *part = ob_malloc(32);
+  item->e_tag = e_tag_of(item);
+  if (part != NULL) {
+    snprintf(part, 32, "first-%llu", (unsigned long long)item->id);
+    item->part = part;
+  }
+  if (item->fd >= 0) {
+    close(item->fd);
+    item->fd = -1;
+    if (part == NULL || renameat(bulk->options.temp_fd, temp, bulk->options.temp_fd, part) != 0) {
+      leave_file_error(bulk, item, part == NULL ? ENOMEM : errno);
+      return;
+    }
+  }
+  leave(bulk, item, OB_BULK_PARTIAL);
+}
+
+/* Its END was taken. */
+static void finish(ob_bulk *bulk, ob_bulk_item *item) {
+  const ob_bulk_options *options = &bulk->options;
+  const ob_outcome *outcome = ob_transfer_outcome(item->transfer);
+  char temp[32];
+  int error = 0;
+  temp_name(temp, item->slot);
+  bulk->counts.active--;
+  bulk->in_flight_bytes -= item->counted;
+  item->kind = outcome->kind;
+  item->status = outcome->status;
+  item->received = outcome->received;
+  item->digest = *ob_transfer_digest(item->transfer);
+  if (outcome->kind == OB_KIND_FILE) {
+    leave_file_error(bulk, item, outcome->oserrno);
+  } else if (outcome->kind != OB_KIND_OK) {
+    leave(bulk, item, OB_BULK_FAILED);
+  } else if (outcome->status != 200) {
+    leave(bulk, item, OB_BULK_STATUS);
+  } else {
+    bool partial = outcome->announced > outcome->received;
+    bool is_unknown = item->size < 0;
+    item->size = partial ? outcome->announced : outcome->received;
+    if (is_unknown && outcome->received > bulk->largest) bulk->largest = outcome->received;
+    read_meta(item);
+    if (!options->to_files) {
+      item->body = ob_transfer_body(item->transfer);
+      if (item->body == NULL) leave_file_error(bulk, item, ENOMEM);
+    }
+    if (!options->to_files && item->body == NULL) {
+      /* left over already */
+    } else if (partial) {
+      keep_part(bulk, item, temp);
+    } else if (item->digest.announced && item->digest.value != item->digest.expected) {
+      leave(bulk, item, OB_BULK_CORRUPT);
+    } else if (!options->to_files) {
+      bulk->counts.done++;
+      bulk->counts.bytes += (uint64_t)item->received;
+      leave(bulk, item, OB_BULK_BODY);
+    } else if ((error = put_in_place(bulk, item, temp)) != 0) {
+      leave_file_error(bulk, item, error);
+    } else {
+      bulk->counts.done++;
+      bulk->counts.bytes += (uint64_t)item->received;
+      write_record(bulk, item);
+      ob_transfer_unref(item->transfer);
+      item->transfer = NULL;
+      give_slot(bulk, item);
+      ob_bulk_item_free(item);
+      return;
+    }
+  }
+  if (item->fd >= 0) close(item->fd);
+  item->fd = -1;
+  ob_transfer_unref(item->transfer);
+  item->transfer = NULL;
+  give_slot(bulk, item);
+}
+
+static void take_ended(ob_bulk *bulk) {
+  ob_transfer *next;
+  for (ob_transfer *x = ob_cq_take(bulk->cq); x != NULL; x = next) {
+    next = ob_transfer_next_taken(x);
+    int events = ob_transfer_events(x);
+    if ((events & OB_EVENT_END) != 0) finish(bulk, ob_transfer_owner(x));
+    ob_transfer_unref(x); /* the entry's */
+  }
+}
+
+void ob_bulk_step(ob_bulk *bulk, int timeout_ms, uint64_t low) {
+  int64_t until = ob_now_us() + (int64_t)timeout_ms * 1000;
+  if (ob_bulk_stale(bulk)) return;
+  for (;;) {
+    send_pending(bulk);
+    if (bulk->counts.active == 0 || bulk->counts.pending < low || bulk->counts.left > 0 || is_cancelled(bulk)) return;
+    int64_t rest = until - ob_now_us();
+    if (rest <= 0) return;
+    int64_t wait_ms = (rest + 999) / 1000;
+    int rc = ob_cq_wait(bulk->cq, wait_ms < PATIENCE_MS ? (int)wait_ms : PATIENCE_MS);
+    if (rc < 0) return;
+    take_ended(bulk);
+  }
+}
+
+void ob_bulk_count(const ob_bulk *bulk, ob_bulk_counts *counts) {
+  *counts = bulk->counts;
+}
+
+/* ---- beginning and end ------------------------------------------------------------------------------------------------- */
+
+bool ob_bulk_stale(const ob_bulk *bulk) {
+  return bulk->generation != ob_engine_generation();
+}
+
+ob_bulk *ob_bulk_new(ob_client *client, const ob_bulk_options *options) {
+  ob_bulk *bulk = ob_calloc(sizeof *bulk);
+  if (bulk == NULL) return NULL;
+  bulk->options = *options;
+  bulk->generation = ob_engine_generation();
+  bulk->client = ob_client_ref(client);
+  bulk->cq = ob_cq_new();
+  bulk->active = ob_calloc((size_t)options->window * sizeof *bulk->active);
+  bulk->free_slots = ob_calloc((size_t)options->window * sizeof *bulk->free_slots);
+  atomic_init(&bulk->cancelled, false);
+  if (bulk->cq == NULL || bulk->active == NULL || bulk->free_slots == NULL) {
+    ob_bulk_free(bulk, 0);
+    return NULL;
+  }
+  for (int64_t i = options->window; i > 0; i--) bulk->free_slots[bulk->n_free++] = (int)(i - 1);
+  return bulk;
+}
+
+void ob_bulk_cancel(ob_bulk *bulk) {
+  atomic_store_explicit(&bulk->cancelled, true, memory_order_relaxed);
+}
+
+static void free_chain(ob_bulk_item *item) {
+  while (item != NULL) {
+    ob_bulk_item *next = item->next;
+    ob_bulk_item_free(item);
+    item = next;
+  }
+}
+
+bool ob_bulk_free(ob_bulk *bulk, int timeout_ms) {
+  if (bulk == NULL) return true;
+  if (ob_bulk_stale(bulk)) return false; /* its parent's: locks and sockets may be in any state */
+  int64_t until = ob_now_us() + (int64_t)timeout_ms * 1000;
+  for (int64_t i = 0; bulk->active != NULL && i < bulk->options.window; i++) {
+    if (bulk->active[i] != NULL) ob_transfer_cancel(bulk->active[i]->transfer);
+  }
+  while (bulk->counts.active > 0) {
+    if (ob_now_us() >= until) return false; /* a loop that hangs still has its pointers to us */
+    (void)ob_cq_wait(bulk->cq, PATIENCE_MS);
+    take_ended(bulk);
+  }
+  free_chain(bulk->pending_first);
+  free_chain(bulk->left_first);
+  if (bulk->cq != NULL) {
+    ob_cq_close(bulk->cq);
+    ob_cq_unref(bulk->cq);
+  }
+  ob_client_unref(bulk->client);
+  ob_free(bulk->active);
+  ob_free(bulk->free_slots);
+  ob_free(bulk->texts);
+  ob_free(bulk);
+  return true;
+}

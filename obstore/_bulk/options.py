@@ -1,0 +1,88 @@
+"""Limits and wishes that all bulk transfers share."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from obstore._ops.args import flag, whole_number
+
+DEFAULT_CONNECTIONS = 64
+DEFAULT_MEMORY = 256 << 20
+PIECE_BYTES = 8 << 20
+STREAMS = 16
+LARGE_AT_ONCE = 3
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
+_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+class Options(NamedTuple):
+    """See `obstore.bulk`.
+
+    Attributes:
+        connections: at a time, over everything.
+        memory: bytes of bodies in memory, over everything.
+        piece: objects above this are fetched, or sent, in ranges; and the first of them has this size.
+        streams: ranges of one object at a time.
+        large: objects in ranges at a time.
+        verify: whether to compare with the service's checksums.
+        overwrite: whether to replace what is at the destination.
+        resume: whether to go on from what a killed run left.
+    """
+
+    connections: int = DEFAULT_CONNECTIONS
+    memory: int = DEFAULT_MEMORY
+    piece: int = PIECE_BYTES
+    streams: int = STREAMS
+    large: int = LARGE_AT_ONCE
+    verify: bool = True
+    overwrite: bool = True
+    resume: bool = True
+
+
+def parse_size(value: Any, argument: str) -> int:
+    """Bytes: an int, or text such as ``"64MiB"``, ``"64 MB"``, ``"64M"`` (binary) or ``"1e9"``'s like as digits.
+
+    Raises:
+        TypeError, ValueError: it is no size.
+    """
+    if not isinstance(value, str):
+        return whole_number(value, argument, minimum=1)
+    found = _SIZE.fullmatch(value)
+    if found is None:
+        raise ValueError(f"{argument}: {value!r} is no number of bytes, such as 64MiB")
+    number, unit, binary = found.groups()
+    decimal = value.strip().lower().endswith("b") and not binary
+    size = int(float(number) * (1000 if decimal else 1024) ** _UNITS[unit.lower()])
+    return whole_number(size, argument, minimum=1)
+
+
+def make_options(
+    *,
+    connections: Any = None,
+    memory: Any = None,
+    verify: Any = True,
+    overwrite: Any = True,
+    resume: Any = True,
+) -> Options:
+    """The options, checked.
+
+    Raises:
+        TypeError, ValueError: one of them is wrong; the text names it.
+    """
+    count = DEFAULT_CONNECTIONS if connections is None else whole_number(connections, "connections", minimum=1)
+    budget = DEFAULT_MEMORY if memory is None else parse_size(memory, "memory")
+    # Part by part in memory where something is sent: eight parts fit the budget.
+    piece = max(1 << 20, min(PIECE_BYTES, budget // 8))
+    return Options(
+        connections=count,
+        memory=budget,
+        piece=piece,
+        # A quarter of the connections stays for small objects, however slow the large ones are.
+        streams=min(STREAMS, max(1, count // (LARGE_AT_ONCE + 1))),
+        large=min(LARGE_AT_ONCE, max(1, count // 2)),
+        verify=flag(verify, "verify"),
+        overwrite=flag(overwrite, "overwrite"),
+        resume=flag(resume, "resume"),
+    )

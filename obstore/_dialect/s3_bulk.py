@@ -1,0 +1,147 @@
+# ruff: noqa: SLF001 - dialects that copy from one another are of the same class
+"""What bulk transfers need of S3: requests alike but for their keys, copies from other buckets, lists of parts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from obstore._auth.sigv4_form import SigningForm, signing_form
+from obstore._dialect import xml
+from obstore._dialect.s3_request import Header, PartTag, S3Request, Site
+from obstore._dialect.s3_settings import COPY_SSE, SSE
+from obstore._types import Buffer
+
+if TYPE_CHECKING:
+    from obstore._config.s3 import S3Settings
+
+# Default headers that are not signed: with one of them, every request is built by itself.
+_UNSIGNED_NAMES = frozenset(
+    ("authorization", "connection", "expect", "te", "traceparent", "tracestate", "user-agent", "x-amzn-trace-id")
+)
+
+
+class BulkForm(NamedTuple):
+    """What many GETs of whole objects have in common: all but the key.
+
+    Attributes:
+        origin: ``scheme://host[:port]``.
+        path: what stands before the key, percent-encoded.
+        suffix: what stands after it: empty, or a query.
+        keep_slash: whether slashes of keys are sent as they are.
+        headers: of every request; of a signed one all but authorization.
+        signing: how each is signed; ``None``: not at all.
+    """
+
+    origin: str
+    path: str
+    suffix: str
+    keep_slash: bool
+    headers: Sequence[tuple[str, str]]
+    signing: SigningForm | None
+
+
+class S3Bulk:
+    """The part of `S3Dialect` that bulk transfers use."""
+
+    list_strip: str
+    clock_offset: float
+    _settings: S3Settings
+    _site: Site
+    _custom_endpoint: bool
+    _copy_source: str
+    _copy_sse: tuple[Header, ...]
+    _part_sse: tuple[Header, ...]
+    _read_headers: tuple[Header, ...]
+    _common: tuple[Header, ...]
+    _bodyless_hash: str
+    _object_path: str
+    _list_path: str
+
+    def _document(self, body: Buffer, roots: Sequence[str], operation: str) -> xml.Element:
+        raise NotImplementedError
+
+    def _path(self, key: str) -> str:
+        raise NotImplementedError
+
+    def bulk_form(self, credential: Any, now: float, *, verify: bool) -> BulkForm | None:
+        """What the GETs of whole objects have in common, signed from ``now`` on; ``None`` where each has to be built by itself.
+
+        Args:
+            credential: as for `S3Dialect.sign`.
+            now: seconds since the epoch by the local clock.
+            verify: ask for the checksums of objects.
+        """
+        headers = tuple(self._read_headers)
+        if verify:
+            headers = (*headers, ("x-amz-checksum-mode", "ENABLED"))
+        names = {name for name, _ in headers}
+        if names & _UNSIGNED_NAMES or len(names) < len(headers):
+            return None
+        site = self._site
+        if credential is None:
+            return BulkForm(site.origin, self._object_path, "", True, headers, None)
+        sent, form = signing_form(
+            site.host,
+            headers,
+            self._bodyless_hash,
+            credential.access_key_id,
+            credential.secret_access_key,
+            credential.token,
+            site.region,
+            now + self.clock_offset,
+        )
+        return BulkForm(site.origin, self._object_path, "", True, sent, form)
+
+    def copying_from(self, other: Any) -> Self | None:
+        """This dialect, but that copies come from the bucket of another one; ``None`` where the service could not reach it."""
+        if not isinstance(other, S3Bulk) or other._custom_endpoint != self._custom_endpoint:
+            return None
+        if self._custom_endpoint and other._site.origin != self._site.origin:
+            return None
+        clone = copy.copy(self)
+        clone._copy_source = other._copy_source
+        clone._copy_sse = tuple((name.replace(SSE, COPY_SSE), value) for name, value in other._part_sse)
+        return clone
+
+    def build_list_uploads(self, key: str) -> S3Request:
+        """Unfinished uploads whose keys begin with ``key``."""
+        return self._listing(self._list_path, (("prefix", self.list_strip + key), ("uploads", "")), key)
+
+    def build_list_parts(self, key: str, upload_id: str, after: int | None) -> S3Request:
+        """A page of the parts of an upload, from the one after number ``after``."""
+        query: list[tuple[str, str | None]] = [("uploadId", upload_id)]
+        if after is not None:
+            query.insert(0, ("part-number-marker", str(after)))
+        return self._listing(self._path(key), query, key)
+
+    def _listing(self, path: str, query: Sequence[tuple[str, str | None]], key: str) -> S3Request:
+        return S3Request(
+            "GET", path, "list", query, self._common, key=self.list_strip + key, payload_hash=self._bodyless_hash
+        )
+
+    def read_list_uploads(self, body: Buffer, key: str) -> str | None:
+        """The id of the latest unfinished upload to ``key``, or ``None``."""
+        latest: tuple[str, str] | None = None
+        for entry in self._document(body, ("ListMultipartUploadsResult",), "ListMultipartUploads").children:
+            upload_id = entry.find("UploadId")
+            if entry.name == "Upload" and upload_id and entry.find("Key") == self.list_strip + key:
+                found = (entry.find("Initiated") or "", upload_id)
+                latest = found if latest is None else max(latest, found)
+        return None if latest is None else latest[1]
+
+    def read_list_parts(self, body: Buffer) -> tuple[dict[int, tuple[int, PartTag]], int | None]:
+        """Size and tag of each part by its number, and what to list the next page after, or ``None``."""
+        # moto calls it a response.
+        document = self._document(body, ("ListPartsResult", "ListPartsResponse"), "ListParts")
+        algorithm = self._settings.checksum_algorithm
+        parts = {}
+        for entry in document.children:
+            number, size, e_tag = entry.find("PartNumber"), entry.find("Size"), entry.find("ETag")
+            if entry.name == "Part" and number and size and e_tag:
+                checksum = None if algorithm is None else entry.find(f"Checksum{algorithm}")
+                parts[int(number)] = (int(size), PartTag(e_tag, checksum))
+        marker = document.find("NextPartNumberMarker")
+        more = (document.find("IsTruncated") or "").lower() == "true"
+        return parts, int(marker) if more and marker else None
