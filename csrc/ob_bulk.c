@@ -230,15 +230,15 @@ int ob_bulk_set_form(ob_bulk *bulk, const ob_bulk_form *form, const char *header
 /* ---- sending ------------------------------------------------------------------------------------------------------- */
 
 static int64_t expected_of(const ob_bulk *bulk, const ob_bulk_item *item) {
-  return item->size >= 0 ? item->size : bulk->largest;
+  if (item->size >= 0) return item->size;
+  /* Of unknown size: as large as the largest so far; before the first has come, a few. */
+  return bulk->largest > 0 ? bulk->largest : bulk->options.memory / 8;
 }
 
 static bool has_room(const ob_bulk *bulk, const ob_bulk_item *item) {
   if (bulk->n_free == 0) return false;
   if (bulk->options.to_files || bulk->options.memory <= 0) return true;
   if (bulk->counts.active == 0 && bulk->counts.left == 0) return true;
-  /* Of unknown size: one first, to learn from. */
-  if (item->size < 0 && bulk->largest == 0) return bulk->counts.active < 8;
   return bulk->in_flight_bytes + (int64_t)bulk->counts.held + expected_of(bulk, item) <= bulk->options.memory;
 }
 

@@ -314,7 +314,7 @@ def _spread_download(
     def all_pages() -> Iterator[list[Any]]:
         page = first
         while page:
-            yield page
+            yield [item if isinstance(item, str) else dict(item.items()) for item in page]
             page = _run(pages.next())
 
     task = _DownloadTask(store, pages.cut, os.fspath(root), _name(store, what), each)

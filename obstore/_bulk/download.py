@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obstore._auth.aws import ANONYMOUS
 from obstore._auth.cache import credential
+from obstore._auth.sources import ANONYMOUS
 from obstore._bulk.dest import Destination
 from obstore._bulk.fetch import Fetch, copy_out
 from obstore._bulk.options import Options
@@ -17,6 +18,8 @@ from obstore._bulk.progress import Meter
 from obstore._bulk.result import BulkResult, Failure
 from obstore._bulk.select import PAGE, Pages
 from obstore._effects import Call, Cancel, Fork, Join, Op, Sleep
+from obstore._engine import Rows
+from obstore._engine._core import bytes_of_rows
 from obstore._ops.remote import RemoteBackend
 from obstore._types import GetSpec
 from obstore.exceptions import IntegrityError, InvalidPathError
@@ -52,7 +55,7 @@ class Feeder:
         self._names = cut is not None
         self._cut = cut or 0
 
-    def feed(self, page: list[Any], first: int, limit: int, cut: int | None = None) -> Op[list[int]]:
+    def feed(self, page: Sequence[Any], first: int, limit: int, cut: int | None = None) -> Op[list[int]]:
         """Feed a page; returns the indices of what was not fed."""
         backend = self._backend
         cut = self._cut if cut is None else cut
@@ -69,6 +72,8 @@ class Feeder:
             if form is not None:
                 self._bulk.set_form(*form)
         if self._has_form:
+            if self._names and cut and type(page) is Rows:
+                cut = len(page[0]["path"][:cut].encode())  # characters of the prefix that all share, in bytes
             skipped: list[int] = self._bulk.add(first, page, cut if self._names else -1, limit)
             return skipped
         return self._feed_one_by_one(page, first, limit, cut, cred)
@@ -77,7 +82,7 @@ class Feeder:
         """The service refused what was signed: sign anew with the next page."""
         self._signed_at = -ASK_ANEW_SECONDS
 
-    def _feed_one_by_one(self, page: list[Any], first: int, limit: int, cut: int, cred: Any) -> list[int]:
+    def _feed_one_by_one(self, page: Sequence[Any], first: int, limit: int, cut: int, cred: Any) -> list[int]:
         """For services whose requests differ in more than their path."""
         dialect = self._backend.dialect
         skipped = []
@@ -168,7 +173,7 @@ class Download:
 
     # ---- pages ------------------------------------------------------------------------------------------------
 
-    def _next_page(self) -> Op[list[Any]]:
+    def _next_page(self) -> Op[Sequence[Any]]:
         page = yield from self._pages.next()
         if not page:
             self._ended = True
@@ -176,7 +181,9 @@ class Download:
                 self._meter.total_objects, self._meter.total_bytes = self._total[0], self._total[1]
             return []
         self._total[0] += len(page)
-        if isinstance(page[0], dict):
+        if type(page) is Rows:
+            self._total[1] += bytes_of_rows(page)
+        elif isinstance(page[0], dict):
             self._total[1] += sum(item["size"] for item in page)
         else:
             self._total[2] = False
@@ -189,8 +196,10 @@ class Download:
         """Whether each key of a page has to be looked at here."""
         return self._dest.is_resumed or self._dest.folds_case or not self._options.overwrite
 
-    def _looked_at(self, page: list[Any]) -> Op[list[Any]]:
+    def _looked_at(self, page: Sequence[Any]) -> Op[Sequence[Any]]:
         """The page without directories, what an earlier run finished, and what clashes."""
+        if type(page) is Rows and not self._needs_look() and isinstance(self._backend, RemoteBackend):
+            return page  # the C core looks at it
         kept = []
         unknown: list[str] = []
         look = self._needs_look()
@@ -302,10 +311,12 @@ class Download:
                         page = []
                     skipped = yield from feeder.feed(page, self._next_id, options.piece, self._pages.cut)
                     self._next_id += len(page)
-                    large += [
-                        (item if isinstance(item, str) else item["path"], None)
-                        for item in map(page.__getitem__, skipped)
-                    ]
+                    for item in map(page.__getitem__, skipped):
+                        key = item if isinstance(item, str) else item["path"]
+                        if key.endswith("/"):
+                            yield from self._directory(key)
+                        else:
+                            large.append((key, None))
                 while large and len(running) < options.large:
                     key, first = large.pop()
                     running.append((yield Fork(self._one(fetch.object(key, self._name_of(key), first), key))))

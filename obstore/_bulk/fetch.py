@@ -215,8 +215,6 @@ class _Work:
         self._first_end = 0
         self._pace = Pace(fetch.piece, fetch.streams)
         self._base = fetch.backend.dialect.build_get(key, GetSpec())
-        if fetch.verify and fetch.backend.name == "S3":
-            self._base.headers = (*self._base.headers, ("x-amz-checksum-mode", "ENABLED"))
         self.told = 0
 
     def close(self) -> None:

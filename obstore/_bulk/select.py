@@ -6,7 +6,7 @@ selection is its key without the first `Pages.cut` characters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -25,7 +25,7 @@ class Pages:
     # The only object: its local name may be chosen freely.
     single = False
 
-    def next(self) -> Op[list[Any]]:
+    def next(self) -> Op[Sequence[Any]]:
         """The next page."""
         raise NotImplementedError
 
@@ -59,7 +59,7 @@ class Listed(Pages):
             if or_object and prefix and not what.endswith("/"):
                 self._key = prefix[:-1]
 
-    def next(self) -> Op[list[Any]]:
+    def next(self) -> Op[Sequence[Any]]:
         while True:
             page = yield from self._cursor.page()
             if not page:
@@ -75,7 +75,7 @@ class Listed(Pages):
         self.cut = key.rfind("/") + 1
         return [key]
 
-    def _wanted(self, page: list[Any]) -> list[Any]:
+    def _wanted(self, page: Sequence[Any]) -> Sequence[Any]:
         if self._pattern is not None:
             page = [item for item in page if self._pattern.fullmatch(item["path"])]
         if not self._recursive:
@@ -93,7 +93,7 @@ class Given(Pages):
         self._items: Iterator[Any] = iter(items)
         self._is_wanted = is_wanted
 
-    def next(self) -> Op[list[Any]]:
+    def next(self) -> Op[Sequence[Any]]:
         while True:
             taken: list[Any] = yield Call(_take, self._items)  # an iterator of the user's may block
             if not taken:
@@ -131,7 +131,7 @@ class Keys(Pages):
         self._keys = iter(keys)
         self.cut = cut
 
-    def next(self) -> Op[list[Any]]:
+    def next(self) -> Op[Sequence[Any]]:
         return list(islice(self._keys, PAGE))
         yield
 
@@ -143,7 +143,7 @@ class Recorded(Pages):
         self._pages = pages
         self.keys: list[str] = []
 
-    def next(self) -> Op[list[Any]]:
+    def next(self) -> Op[Sequence[Any]]:
         page = yield from self._pages.next()
         self.cut, self.single = self._pages.cut, self._pages.single
         self.keys += [item if isinstance(item, str) else item["path"] for item in page]

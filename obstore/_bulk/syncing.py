@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -172,7 +172,7 @@ class Difference(Pages):
         self._doomed: list[Entry] = []
         self.cut = len(source.prefix) if isinstance(source, StoreSide) else 0
 
-    def next(self) -> Op[list[Any]]:
+    def next(self) -> Op[Sequence[Any]]:
         return [entry.item for entry in (yield from self.entries())]
 
     def entries(self) -> Op[list[Entry]]:

@@ -182,17 +182,43 @@ cdef class Bulk:
             if ob_bulk_set_form(self._c_bulk, &form, PyBytes_AS_STRING(lines), <size_t>len(lines)) != 0:
                 raise MemoryError("out of memory for a bulk transfer, or a credential of unusual length")
 
-    def add(self, uint64_t first, list items not None, Py_ssize_t cut, int64_t limit):
-        """Feed objects of a listing (dicts with ``path`` and ``size``) or keys (``str``); ids count from ``first``.
+    cdef list _add_rows(self, uint64_t first, Rows rows, Py_ssize_t cut, int64_t limit):
+        """Feed a page as the C core parsed it: its keys never become Python's."""
+        cdef size_t i
+        cdef const ob_list_entry *entry
+        cdef const char *key
+        cdef Py_ssize_t key_len, strip
+        cdef list skipped = []
+        for i in range(rows._c_page.n_entries):
+            entry = &rows._c_page.entries[i]
+            key = rows._c_page.text + entry.key_off
+            key_len = entry.key_len
+            strip = rows._cut_of(entry)
+            key += strip
+            key_len -= strip
+            if (
+                (entry.size > limit >= 0) or key_len == 0 or key[key_len - 1] == c"/" or cut >= key_len
+                or memchr(key, 0, <size_t>key_len) != NULL
+            ):
+                skipped.append(i)
+            elif ob_bulk_add(
+                self._c_bulk, first + i, key, key_len, key + cut if cut >= 0 else NULL, key_len - cut if cut >= 0 else 0,
+                entry.size, NULL, 0, NULL, 0,
+            ) != 0:
+                raise MemoryError("out of memory for a bulk transfer")
+        return skipped
+
+    def add(self, uint64_t first, items not None, Py_ssize_t cut, int64_t limit):
+        """Feed objects of a listing (`Rows`, or dicts with ``path`` and ``size``) or keys (``str``); ids count from ``first``.
 
         Args:
             first: id of the first one.
             items: what to feed.
-            cut: characters to take off the front of each key for the name of its file; -1: bodies have no names.
+            cut: characters, of `Rows` bytes, to take off the front of each key for the name of its file; -1: bodies have no names.
             limit: objects known to be larger are not fed.
 
         Returns:
-            The indices of those that were not fed: larger ones, and keys that are no UTF-8.
+            The indices of those that were not fed: larger ones, keys that are no UTF-8, and of `Rows` those that end with a slash.
         """
         cdef Py_ssize_t i, n = len(items), key_len, name_len
         cdef const char *key
@@ -201,6 +227,8 @@ cdef class Bulk:
         cdef list skipped = []
         with self._lock:
             self._check()
+            if isinstance(items, Rows):
+                return self._add_rows(first, <Rows>items, cut, limit)
             for i in range(n):
                 item = items[i]
                 size = -1
@@ -289,6 +317,16 @@ cdef class Bulk:
             self._check()
             ob_bulk_count(self._c_bulk, &counts)
         return (counts.done, counts.bytes, counts.pending, counts.active, counts.left)
+
+
+def bytes_of_rows(Rows rows not None):
+    """Sum of the sizes of a page's objects."""
+    cdef int64_t total = 0
+    cdef size_t i
+    for i in range(rows._c_page.n_entries):
+        if rows._c_page.entries[i].size > 0:
+            total += rows._c_page.entries[i].size
+    return total
 
 
 cdef bytes _header_lines(headers):

@@ -71,7 +71,7 @@ class ClientHandle:
     def limited(self, connections: int) -> ClientHandle:
         """A handle of the same options whose requests, all together, use so many connections at most."""
         wanted = min(self.options.max_connections or connections, connections)
-        return ClientHandle(replace(self.options, max_connections=wanted), self.endpoint, self.follow)
+        return ClientHandle(replace(self.options, max_connections=wanted), self.endpoint, roams=self.roams)
 
     def _make(self) -> Client:
         options = self.options

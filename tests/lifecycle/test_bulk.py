@@ -20,8 +20,8 @@ from obstore.store import S3Store
 from tests.fix_stores import Subject, make_subject
 from tests.servers.fakes3 import FakeS3, faulty, gets
 
-KILLS = int(os.environ.get("OBSTORE_KILLS", "6"))
-"""``make endurance`` sets it to 200."""
+KILLS = 100 if os.environ.get("OBSTORE_ENDURANCE") == "full" else 4
+"""Transfers that are killed, twice each: 200 kills with ``make endurance``."""
 
 PIECE = 1 << 20  # with memory=8MiB
 
