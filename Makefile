@@ -25,7 +25,7 @@ SWITCHES := debug=$(OBSTORE_DEBUG) sanitize=$(OBSTORE_SANITIZE)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build test demo check docs fmt endurance bench wheel sanitize tsan clean distclean FORCE
+.PHONY: help build test ecosystem demo check docs fmt endurance bench wheel sanitize tsan clean distclean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ build: $(STAMPS)/build ## build the extension modules and install the package in
 
 test: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the test suite (ARGS="..." goes to pytest)
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+ecosystem: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/ecosystem $(STAMPS)/servers ## test with fsspec, zarr, pandas, dask ... and fsspec's own suites
+	$(BIN)/python -m pytest -n $(JOBS) -m ecosystem tests/ecosystem $(ARGS)
 
 demo: $(STAMPS)/build $(STAMPS)/demo ## upload and download thousands of objects, checking every byte
 	$(BIN)/python -m docs.examples.demo $(ARGS)
@@ -118,7 +121,7 @@ $(STAMPS)/build: $(NATIVE) pyproject.toml $(STAMPS)/venv $(STAMPS)/switches
 	@cp $(STAMPS)/switches $(STAMPS)/built
 	@touch $@
 
-$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/demo $(STAMPS)/docs: $(STAMPS)/%: pyproject.toml $(STAMPS)/venv
+$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/demo $(STAMPS)/docs $(STAMPS)/ecosystem: $(STAMPS)/%: pyproject.toml $(STAMPS)/venv
 	$(PIP) install --group $*
 	@touch $@
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -23,6 +23,7 @@ from obstore._listings import ArrowListStream, ListStream
 from obstore._ops.get import DEFAULT_COALESCE
 from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
 from obstore._streams import GetResult
+from obstore._tokens import token_of
 from obstore._types import (
     HTTP_METHOD,
     Attributes,
@@ -42,6 +43,25 @@ if TYPE_CHECKING:
     from obstore._types import Backend
 
 
+def anywhere(function: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Awaitable[Any]:
+    """The started operation; on a thread without an event loop a coroutine that starts it where it is awaited.
+
+    Libraries in Rust call the methods of a store on threads of their own, and await what they return on the loop.
+    """
+    try:
+        return function(*arguments, **options)
+    except RuntimeError:
+        from asyncio import _get_running_loop
+
+        if _get_running_loop() is not None:
+            raise
+    return _later(function, arguments, options)
+
+
+async def _later(function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    return await function(*arguments, **options)
+
+
 class ObjectStoreMethods:
     """What every store can do; the base of all store classes, for use in ``isinstance``."""
 
@@ -55,6 +75,10 @@ class ObjectStoreMethods:
             whole[name] = counted.get(f"{name}_us", 0) / 1e6
         stats: StoreStats = whole
         return stats
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """What identifies the data, for dask: where the store is, never what it is opened with."""
+        return token_of(self)
 
     def put(
         self,
@@ -112,7 +136,7 @@ class ObjectStoreMethods:
 
     def get_async(self, path: str, *, options: GetOptions | None = None) -> Awaitable[GetResult]:
         """See `obstore.get_async`."""
-        return functions.get_async(self, path, options=options)
+        return anywhere(functions.get_async, self, path, options=options)
 
     @overload
     def get_range(
@@ -182,7 +206,9 @@ class ObjectStoreMethods:
         into: Any = None,
     ) -> Awaitable[Any]:
         """See `obstore.get_range_async`."""
-        return functions.get_range_async(self, path, start=start, end=end, length=length, offset=offset, into=into)
+        return anywhere(
+            functions.get_range_async, self, path, start=start, end=end, length=length, offset=offset, into=into
+        )
 
     @overload
     def get_ranges(
@@ -252,8 +278,15 @@ class ObjectStoreMethods:
         into: Any = None,
     ) -> Awaitable[builtins.list[Any]]:
         """See `obstore.get_ranges_async`."""
-        return functions.get_ranges_async(
-            self, path, starts=starts, ends=ends, lengths=lengths, coalesce=coalesce, into=into
+        return anywhere(
+            functions.get_ranges_async,
+            self,
+            path,
+            starts=starts,
+            ends=ends,
+            lengths=lengths,
+            coalesce=coalesce,
+            into=into,
         )
 
     def head(self, path: str) -> ObjectMeta:
@@ -262,7 +295,7 @@ class ObjectStoreMethods:
 
     def head_async(self, path: str) -> Awaitable[ObjectMeta]:
         """See `obstore.head_async`."""
-        return functions.head_async(self, path)
+        return anywhere(functions.head_async, self, path)
 
     @overload
     def list(

@@ -6,6 +6,7 @@ Each object serves both faces; which one is decided by the method that is called
 from __future__ import annotations
 
 import builtins
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from obstore._effects import Op
@@ -154,6 +155,55 @@ class GetResult:
 
     def __aiter__(self) -> BytesStream:
         return self.stream()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickling downloads the body, if it was not consumed; afterwards both have it in memory."""
+        opened = self._opened
+        body: bytes | None = None
+        if self._source is not None:
+            body = bytes(self.bytes())
+            self._opened = self._source = Kept(opened, body)
+        return _result_of, (opened.meta, opened.range, opened.attributes, opened.timing, body)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        meta = self.meta
+        return "obstore.GetResult", meta["path"], meta["e_tag"], meta["version"], str(meta["last_modified"]), self.range
+
+
+class Kept:
+    """An opened object whose body is in memory: what a result turns into when it is pickled."""
+
+    def __init__(self, opened: Any, body: bytes) -> None:
+        self.meta = opened.meta
+        self.range = opened.range
+        self.attributes = opened.attributes
+        self.timing = opened.timing
+        self._body = body
+
+    def ready(self) -> bytes:
+        """The body."""
+        body, self._body = self._body, b""
+        return body
+
+    def collect(self) -> Op[bytes]:
+        """The body."""
+        yield from ()
+        return self.ready()
+
+    def read(self, size: int) -> Op[bytes]:  # noqa: ARG002 - all of it is there
+        """The body."""
+        return self.collect()
+
+    def close(self) -> None:
+        """Forget the body."""
+        self._body = b""
+
+
+def _result_of(meta: Any, span: tuple[int, int], attributes: Any, timing: Any, body: bytes | None) -> GetResult:
+    made = GetResult.__new__(GetResult)
+    made._opened = Kept(SimpleNamespace(meta=meta, range=span, attributes=attributes, timing=timing), body or b"")  # noqa: SLF001
+    made._source = None if body is None else made._opened  # noqa: SLF001
+    return made
 
 
 class BytesStream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import importlib.util
 import sys
 from typing import Any
 
@@ -11,8 +12,12 @@ import pytest
 pytest_plugins = ["tests.fix_gc", "tests.fix_server", "tests.fix_stores", "tests.fix_azure"]
 
 # Need more than this project brings along: run only when asked for, and then they start or fail.
-ON_REQUEST = ("ceph", "endurance", "localstack", "network", "webservers")
+ON_REQUEST = ("ceph", "ecosystem", "endurance", "localstack", "network", "webservers")
 
+
+# What it needs is installed by `make ecosystem`; without it not even its modules can be imported.
+HAS_ECOSYSTEM = all(importlib.util.find_spec(name) for name in ("fsspec", "zarr", "pandas", "duckdb"))
+collect_ignore = [] if HAS_ECOSYSTEM else ["ecosystem"]
 
 NOT_RUN: pytest.StashKey[dict[str, int]] = pytest.StashKey()
 
@@ -59,3 +64,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for name, count in sorted(config.stash[NOT_RUN].items()):
         if count:
             terminalreporter.write_line(f"not run: {count} tests marked {name}; run them with -m {name}")
+    if not HAS_ECOSYSTEM:
+        terminalreporter.write_line(
+            "not run: tests/ecosystem, whose packages are not installed; run them with `make ecosystem`"
+        )

@@ -58,7 +58,7 @@ OPTIONAL = {
     *("aiohttp", "arro3", "azure", "boto3", "botocore", "certifi", "fsspec", "google", "numpy", "pandas", "polars"),
     *("click", "pyarrow", "pycurl", "requests", "rich", "tqdm"),
 }
-SUBCLASSES_OPTIONAL = {"fsspec.py": {"fsspec"}}
+SUBCLASSES_OPTIONAL = {"arrow.py": {"pyarrow"}, "fsspec.py": {"fsspec"}, "_fsspec_file.py": {"fsspec"}}
 """A subclass needs its base class; no other module imports these when it is imported."""
 
 
@@ -230,6 +230,8 @@ def scopes_with_twins() -> list[tuple[str, dict[str, Function]]]:
     """Modules and classes of the public face, and of the results it gives, that define an ``_async`` function."""
     scopes = []
     for path in PYTHON_FILES:
+        if path.relative_to(PACKAGE).as_posix() in SUBCLASSES_OPTIONAL:
+            continue  # the names and parameters are those of the base class
         if room_of(path) in MAY_IMPORT.keys() - {"_streams", "_files", "_listings"}:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
