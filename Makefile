@@ -63,7 +63,7 @@ fmt: $(STAMPS)/lint ## format all sources in place
 endurance: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## the tests of endurance at their full length: about three hours
 	OBSTORE_ENDURANCE=full OBSTORE_EXIT_RUNS=100 $(BIN)/python -m pytest -m "endurance or not endurance" tests/endurance tests/lifecycle/test_exit.py tests/lifecycle/test_bulk.py $(ARGS)
 
-bench: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the benchmarks (see benchmarks/README.md)
+bench: $(STAMPS)/build $(STAMPS)/test ## run the benchmarks (see benchmarks/README.md; ARGS=--publish keeps what they show)
 	$(BIN)/python -m benchmarks.scorecard $(ARGS)
 
 # Made from the source distribution, so that what it lacks is noticed; tested where neither the tree nor .venv is in reach.

@@ -89,16 +89,20 @@ def _shown(scenario: Scenario, metric: str) -> str:
     return metric if metric == "cpu_us" else scenario.unit
 
 
+def write_plots(record: dict[str, Any], where: Path) -> None:
+    """``rate.svg`` and ``cpu.svg``."""
+    where.mkdir(parents=True, exist_ok=True)
+    for metric, name in (("rate", "rate.svg"), ("cpu_us", "cpu.svg")):
+        (where / name).write_text(draw(record, metric))
+        print(where / name, file=sys.stderr)
+
+
 def main(argv: list[str]) -> None:
     """The command line."""
     if not 1 <= len(argv) <= 2:
         raise SystemExit(f"usage: {__doc__.partition('``')[2].partition('``')[0]}")
     record = json.loads(Path(argv[0]).read_text())
-    where = Path(argv[1]) if len(argv) == 2 else ROOT / "benchmarks" / "plots"
-    where.mkdir(parents=True, exist_ok=True)
-    for metric, name in (("rate", "rate.svg"), ("cpu_us", "cpu.svg")):
-        (where / name).write_text(draw(record, metric))
-        print(where / name)
+    write_plots(record, Path(argv[1]) if len(argv) == 2 else ROOT / "benchmarks" / "published")
 
 
 if __name__ == "__main__":

@@ -55,17 +55,21 @@ def figures(record: dict[str, Any], scenarios: Sequence[Scenario]) -> Iterator[F
                 yield Figure(scenario.name, scenario.title, goal, statistics.median(ratios), min(ratios), max(ratios))
 
 
-def render(record: dict[str, Any], scenarios: Sequence[Scenario]) -> str:
-    """The report, in Markdown."""
+def setting(record: dict[str, Any]) -> str:
+    """Where and when, and of what."""
     about, versions = record["machine"], record["versions"]
     others = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "python")
-    setting = (
+    return (
         f"{record['date'][:10]}, commit {record['commit']}, {about['cpu']}, {about['cores']} cores (servers on one, clients on "
         f"the others), Linux {about['kernel']}, CPython {versions['python']}, nginx {record['servers']['nginx']}; {others}. "
-        f"Medians of {record['rounds']} rounds; load before: {record['load_before']}."
+        f"Medians of {record['rounds']} rounds (of the libraries but Rust obstore: one); load before: {record['load_before']}."
     )
+
+
+def render(record: dict[str, Any], scenarios: Sequence[Scenario]) -> str:
+    """The report, in Markdown."""
     lines = [
-        setting,
+        setting(record),
         "",
         "| figure | to reach | this run | spread |   |",
         "|---|---|--:|--:|---|",
@@ -80,6 +84,53 @@ def render(record: dict[str, Any], scenarios: Sequence[Scenario]) -> str:
         lines += ["", f"#### {scenario.title}", "", head, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
         lines += [f"| {NAMES.get(name, name)} | {_cells(runs)} |" for name, runs in row.items()]
     return "\n".join(lines)
+
+
+UNITS = {"rate": "/s", "mb_s": "MB/s", "wall_ms": "ms"}
+SHOWN = ("rust", "s3fs", "boto3", "pyarrow", "opendal")
+
+
+def summary(record: dict[str, Any], scenarios: Sequence[Scenario]) -> str:
+    """One line per scenario: ours, how many times the others' that is, and the limit."""
+    lines = [
+        setting(record),
+        "",
+        "| | obstore | CPU | Rust obstore | its CPU | s3fs | boto3 | pyarrow.fs | opendal | limit |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for scenario in scenarios:
+        row = record["results"].get(scenario.name, {})
+        ours = [each for each in row.get(OURS, []) if "rate" in each]
+        if not ours:
+            continue
+        unit = UNITS[scenario.unit]
+        mine = statistics.median(each[scenario.unit] for each in ours)
+        cells = [f"{_short(mine)} {unit}", f"{_short(statistics.median(each['cpu_us'] for each in ours))} us"]
+        for peer in SHOWN:
+            theirs = [each for each in row.get(peer, []) if "rate" in each]
+            pairs = [(own, other) for own, other in zip(ours, theirs, strict=False) if other[scenario.unit]]
+            times = [_times(own[scenario.unit], other[scenario.unit], scenario.unit) for own, other in pairs]
+            cells.append(f"{_short(statistics.median(times))}x" if times else "")
+            if peer == "rust":
+                cpu = [own["cpu_us"] / other["cpu_us"] for own, other in pairs if other["cpu_us"]]
+                cells.append(f"{1 / statistics.median(cpu):.2g}x" if cpu else "")
+        limits = [
+            (peer, statistics.median(each[scenario.unit] for each in row[peer] if "rate" in each))
+            for peer in scenario.limits
+            if any("rate" in each for each in row.get(peer, []))
+        ]
+        cells.append(", ".join(f"{peer} {_short(value)}" for peer, value in limits))
+        lines.append(f"| {scenario.title} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Of the other libraries the table says how many times as fast obstore was, and how many times the CPU time Rust obstore took.",
+    ]
+    return "\n".join(lines)
+
+
+def _times(mine: float, theirs: float, unit: str) -> float:
+    """How many times as good; of times the shorter one is."""
+    return theirs / mine if unit == "wall_ms" else mine / theirs
 
 
 def _cells(runs: list[dict[str, Any]]) -> str:

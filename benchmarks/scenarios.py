@@ -68,7 +68,7 @@ class Scenario:
     key: str = "k1"
     concurrency: int = 1
     server: str = "plain"
-    seconds: float = 2.0
+    seconds: float = 1.5
     count: int = 0
     burst: bool = False
     busy: bool = False

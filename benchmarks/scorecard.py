@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 if not __package__:  # run as a file
     sys.path.insert(0, str(ROOT))
 
-from benchmarks.report import figures, render, write_table  # noqa: E402
+from benchmarks.plot import write_plots  # noqa: E402
+from benchmarks.report import BEGIN, figures, render, summary, write_table  # noqa: E402
 from benchmarks.scenarios import SCENARIOS, Scenario  # noqa: E402
 from benchmarks.server import MissingToolError, Servers, compile_c, cores, describe, need, serve  # noqa: E402
 
@@ -36,6 +37,8 @@ HERE = ROOT / "benchmarks"
 CACHE = ROOT / ".cache" / "bench"
 OURS = "ours"
 LIMITS = ("libcurl", "wrk", "curl")
+# Measured once: they are so far away that the spread does not matter, and slow enough to take most of the time.
+ONCE = ("s3fs", "boto3", "pyarrow", "opendal")
 WORKER_TIMEOUT_S = 600
 LARGE_BYTES = 1 << 28
 
@@ -178,7 +181,7 @@ def run(
             row = results[scenario.name] = {peer.name: [] for peer in peers if takes_part(peer, scenario)}
             for turn in range(rounds):
                 for peer in peers:
-                    if peer.name not in row or (turn and "rate" not in row[peer.name][-1]):
+                    if peer.name not in row or (turn and (peer.name in ONCE or "rate" not in row[peer.name][-1])):
                         continue  # what could not be measured once is not tried again
                     row[peer.name].append(measure(peer, scenario, servers, told))
             say(f"[{number}/{len(scenarios)}] {scenario.title}")
@@ -217,6 +220,20 @@ def commit() -> str:
         return subprocess.run(told, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def publish(record: dict[str, Any], scenarios: Sequence[Scenario]) -> None:
+    """Keeps what the README shows, and what it was made of, in files that are committed."""
+    where = HERE / "published"
+    where.mkdir(exist_ok=True)
+    (where / "results.json").write_text(json.dumps(record, indent=1) + "\n")
+    (where / "scorecard.md").write_text("# Scorecard\n\n" + render(record, scenarios) + "\n")
+    (where / "summary.md").write_text(summary(record, scenarios) + "\n")
+    write_plots(record, where)
+    readme = ROOT / "README.md"
+    if BEGIN in readme.read_text():
+        write_table(readme, summary(record, scenarios))
+    print(f"published: {where}", file=sys.stderr)
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -267,6 +284,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="results (default: benchmarks/results/<date>.json)")
     parser.add_argument(
         "--table", type=Path, metavar="FILE.md", help="the report; in a file with scorecard marks, between them"
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="keep report, results and plots in benchmarks/published/, and put the summary between README.md's scorecard marks",
     )
     parser.add_argument("--list", action="store_true", help="print the scenarios and their figures, and stop")
     return parser.parse_args(argv)
@@ -333,6 +355,8 @@ def main(argv: Sequence[str]) -> int:
     print(render(record, scenarios))
     if args.table:
         write_table(args.table, render(record, scenarios))
+    if args.publish:
+        publish(record, scenarios)
     print(f"\nwritten: {file}", file=sys.stderr)
     failed = [name for name, row in record["results"].items() if any("failed" in each for each in row.get(OURS, []))]
     if failed:
