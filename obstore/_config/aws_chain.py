@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from obstore._config.aws_files import AwsConfig, AwsPaths
@@ -120,6 +120,11 @@ class ChainSettings:
             imdsv1_fallback=merged.flag("imdsv1_fallback"),
             environ={name: value for name, value in environ.items() if name.startswith(_LATER) and value},
         )
+
+    def identity(self) -> Hashable:
+        """Equal for settings that lead to the same credentials."""
+        values = (getattr(self, field.name) for field in fields(self) if field.name != "environ")
+        return (*values, tuple(sorted(self.environ.items())))
 
     @property
     def paths_matter(self) -> bool:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import configparser
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from obstore.exceptions import GenericError
 
-__all__ = ["AwsConfig", "AwsPaths", "endpoint_url", "load"]
+__all__ = ["AwsConfig", "AwsPaths", "endpoint_url", "files_state", "load"]
 
 # A value is a text; a nested section (``s3 =`` with indented lines below it) a dict of texts.
 Section: TypeAlias = Mapping[str, Any]
@@ -129,7 +129,7 @@ def load(paths: AwsPaths) -> AwsConfig:
         GenericError: a file cannot be read, or is not of the format.
     """
     global _last  # noqa: PLW0603 - a cache of one entry, replaced as a whole
-    state = (paths, _state(paths.config), _state(paths.credentials))
+    state = files_state(paths)
     last = _last
     if last is not None and last[0] == state:
         return last[1]
@@ -145,6 +145,11 @@ def load(paths: AwsPaths) -> AwsConfig:
         raise problem
     finally:
         del problem  # its traceback holds this frame
+
+
+def files_state(paths: AwsPaths) -> Hashable:
+    """Equal for as long as nobody changes the files."""
+    return paths, _state(paths.config), _state(paths.credentials)
 
 
 def _state(path: str) -> Any:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+import weakref
+from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
 from obstore._auth.aws import AwsSource
 from obstore._auth.aws_chain import ChainSource
 from obstore._auth.aws_express import ExpressSource
 from obstore._config.aws_chain import DEFAULT_PROFILE, ChainSettings, profile_of
-from obstore._config.aws_files import AwsPaths, endpoint_url, load
+from obstore._config.aws_files import AwsPaths, endpoint_url, files_state, load
 from obstore._config.client import ClientOptions
 from obstore._config.keys import MergedSettings
 from obstore._dialect.s3 import S3Dialect
@@ -55,8 +56,21 @@ def configured(merged: MergedSettings, environ: Mapping[str, str] = os.environ) 
 def chain(
     merged: MergedSettings, region: str | None, client: ClientOptions, environ: Mapping[str, str] = os.environ
 ) -> ChainSource:
-    """The source of credentials of whoever runs the program."""
-    return ChainSource(ChainSettings.build(merged, environ, region), AwsClients(client))
+    """The source of credentials of whoever runs the program.
+
+    Stores that look in the same places by the same connection options share one, and with it what it found: as long as one of
+    them lives, and the command line's files stay as they are.
+    """
+    settings = ChainSettings.build(merged, environ, region)
+    clients = AwsClients(client)
+    key = (settings.identity(), clients.identity(), files_state(settings.paths))
+    found = _shared.get(key)
+    if found is None:  # two threads may both make one: then there are two, to the same effect
+        found = _shared[key] = ChainSource(settings, clients)
+    return found
+
+
+_shared: weakref.WeakValueDictionary[Hashable, ChainSource] = weakref.WeakValueDictionary()
 
 
 def sessions(base: AwsSource, dialect: S3Dialect, client: ClientOptions) -> ExpressSource:
@@ -73,6 +87,11 @@ class AwsClients:
         self._options = dataclasses.replace(options, default_headers=(), max_connections=0, timeout_s=timeout)
         self._services: dict[str, ClientHandle] = {}
         self._metadata: dict[float, ClientHandle] = {}
+
+    def identity(self) -> Hashable:
+        """Equal for clients that send alike."""
+        values = (getattr(self._options, field.name) for field in dataclasses.fields(self._options))
+        return tuple(value for value in values if not isinstance(value, dict))  # dicts are what is read back, no more
 
     def service(self, url: str) -> ClientHandle:
         """For a service of the cloud."""
