@@ -162,6 +162,7 @@ def _copy_parts(opened: Any, target: Backend, to: str, spec: PutSpec, size: int,
     part_size = max(options.piece, -(-size // 9_900))
     upload = yield from begin_upload(target.start_upload(to, spec))
     running: list[Any] = []
+    window = min(_PARTS_AT_ONCE, upload.max_parallel or _PARTS_AT_ONCE)
     try:
         part_size = max(part_size, upload.min_part_bytes)
         number, held, count = 1, [], 0
@@ -176,7 +177,7 @@ def _copy_parts(opened: Any, target: Backend, to: str, spec: PutSpec, size: int,
                 continue
             running.append((yield Fork(upload.part(number, held))))
             number, held, count = number + 1, [], 0
-            yield from settle(running, _PARTS_AT_ONCE)
+            yield from settle(running, window)
             if not len(chunk):
                 break
         yield from settle(running, 1)

@@ -183,7 +183,7 @@ class Fetch:
                 self.resumed_bytes += sum(piece.end - piece.start for piece in state.pieces)
                 work.resume()
                 meta = yield from self.backend.head(key, None)
-                if meta["e_tag"] != state.e_tag or meta["size"] != state.size:
+                if _bare(meta["e_tag"]) != _bare(state.e_tag) or meta["size"] != state.size:
                     raise _Changed
             else:
                 meta = yield from work.begin()
@@ -322,7 +322,7 @@ class _Work:
                 broke = exc.with_traceback(None)
                 response = exc.response
             dialect.check_range(response, start, end, sliced=response.sliced)
-            if state.e_tag is None or response.header("etag") != state.e_tag:
+            if state.e_tag is None or _bare(response.header("etag")) != _bare(state.e_tag):
                 raise _Changed
             received = response.received
             self._have(start, start + received, response.digest()[1])
@@ -351,6 +351,11 @@ class _Work:
         if position != state.size:
             raise IntegrityError.of(self._backend.name, f"bytes of {self._key} are missing", key=self._key)
         return state.digest[1] is None or state.digest[1] == value
+
+
+def _bare(e_tag: str | None) -> str | None:
+    """An ETag without quotes: Google's descriptions have none, its headers do."""
+    return None if e_tag is None else e_tag.strip('"')
 
 
 def _meta_of(key: str, first: Any) -> Any:

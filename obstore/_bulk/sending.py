@@ -94,6 +94,7 @@ class Sending:
             else:
                 upload, present = sent
                 self._result.resumed_bytes += sum(min(part_size, size - (number - 1) * part_size) for number in present)
+            window = min(self._parts, upload.max_parallel or self._parts)
             try:
                 for number, start in enumerate(range(0, size, part_size), 1):
                     length = min(part_size, size - start)
@@ -101,7 +102,7 @@ class Sending:
                         body = yield Call(_read_exactly, fd, start, length, file.path)
                         running.append((yield Fork(upload.part(number, [body]))))
                         del body
-                        yield from settle(running, self._parts)
+                        yield from settle(running, window)
                     told += length
                     self._meter.extra_bytes += length
                     self._meter.sample(self._result)

@@ -16,7 +16,7 @@ import pytest
 import obstore as obs
 from obstore import bulk
 from obstore.store import LocalStore, MemoryStore
-from tests.fix_stores import Face, Subject
+from tests.fix_stores import Face, Subject, make_subject
 
 BODIES = {f"d{n % 3}/k {n:03} ü": random.Random(n).randbytes(n * 37) for n in range(60)}
 
@@ -302,3 +302,21 @@ def test_async_download_is_cancelled_at_once(filled: Subject, tmp_path: Path) ->
     asyncio.run(main())
     for name, body in tree(tmp_path / "out").items():
         assert name.startswith(".obstore-") or body == BODIES[name]
+
+
+@pytest.mark.parametrize("kind", ["fake_gcs", "azurite"])
+def test_other_services(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Requests that are built one by one in Python, and answered by services that are not S3."""
+    subject = make_subject(kind, request)
+    bodies = {f"p/{n}/k{n}": os.urandom(n * 10) for n in range(30)} | {"p/large": os.urandom(20 << 20)}
+    fill(tmp_path / "source", {key[2:]: body for key, body in bodies.items()})
+    sent = bulk.upload(subject.store, tmp_path / "source", "p")
+    assert (sent.objects, sent.failures) == (31, [])
+    result = bulk.download(subject.store, "p", tmp_path / "out")
+    assert (result.objects, result.failures) == (31, [])
+    assert tree(tmp_path / "out") == {key[2:]: body for key, body in bodies.items()}
+    assert {key: bytes(body) for key, body in bulk.get_many(subject.store, list(bodies))} == bodies
+    assert bulk.sync(subject.store, tmp_path / "out", source_prefix="p").objects == 0
+    copied = bulk.copy_many(subject.store, subject.store, "p", "q")
+    assert (copied.objects, copied.failures) == (31, [])
+    assert bulk.delete_many(subject.store, "p").objects == 31
