@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,9 +19,14 @@ uuid.uuid1()
 
 
 class AzureSubject(Subject):
-    """An `AzureStore`; the judge is a container client of azure-storage-blob."""
+    """An `AzureStore`; the judge is a container client of azure-storage-blob, by the account's key.
+
+    Attributes:
+        credentials: of the store, as keyword arguments.
+    """
 
     endpoint: AzureEndpoint  # type: ignore[assignment]
+    credentials: dict[str, str]
 
     @property
     def url(self) -> str:
@@ -29,7 +35,7 @@ class AzureSubject(Subject):
     def sibling(self, **config: Any) -> Any:
         from obstore.store import AzureStore
 
-        base = self.endpoint.config(self.bucket)
+        base = {**self.endpoint.anonymous_config(self.bucket), **self.credentials}
         client = {**base.pop("client_options"), **config.pop("client_options", {})}
         return AzureStore(**{**base, **config}, client_options=client)
 
@@ -61,20 +67,26 @@ class AzureSubject(Subject):
         return [blob.name for blob in self.judge.list_blobs(include=["uncommittedblobs"]) if blob.etag is None]
 
 
-def make_azure_subject(kind: str, server: Azurite, judge: Any) -> AzureSubject:
-    """The subject on a new container."""
+def make_azure_subject(kind: str, request: pytest.FixtureRequest) -> AzureSubject:
+    """The subject on a new container: by Shared Key, or, where the server has TLS, by tokens of an application."""
     from obstore.store import AzureStore
 
-    container = server.endpoint.create_container()
-    store = AzureStore(**server.endpoint.config(container))
-    return AzureSubject(
+    endpoint = request.getfixturevalue(kind).endpoint
+    judge = request.getfixturevalue("azure_judges")(endpoint)
+    credentials = {"account_key": endpoint.key}
+    if kind == "azurite_tls":
+        credentials = request.getfixturevalue("entra").application
+    container = f"c-{secrets.token_hex(8)}"
+    subject = AzureSubject(
         kind,
-        store,
+        AzureStore(**endpoint.anonymous_config(container), **credentials),
         LACKS[kind],
-        endpoint=server.endpoint,
+        endpoint=endpoint,
         bucket=container,
-        judge=judge.get_container_client(container),
+        judge=judge.create_container(container),
     )
+    subject.credentials = credentials
+    return subject
 
 
 @pytest.fixture(scope="session")

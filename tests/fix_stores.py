@@ -84,6 +84,7 @@ FACES_OF = {
     "moto_auth": {"sync"},
     "ceph": {"sync"},
     "localstack": {"sync"},
+    "azurite": {"sync", "asyncio"},
     "azurite_tls": {"sync"},
     "apache": {"sync"},
     "nginx": {"sync"},
@@ -187,7 +188,7 @@ def make_subject(kind: str, request: pytest.FixtureRequest) -> Subject:
     if kind in ("azurite", "azurite_tls"):
         from tests.fix_azure import make_azure_subject
 
-        return make_azure_subject(kind, server, request.getfixturevalue("azure_judges")(server.endpoint))
+        return make_azure_subject(kind, request)
     if kind in ("webdav", "apache", "nginx", "lighttpd"):
         from tests.fix_dav import make_dav_subject
 
