@@ -7,6 +7,8 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from obstore._auth.aws import AwsSession
+from obstore._auth.sigv4 import Signer
 from obstore._auth.sigv4_form import SigningForm, signing_form
 from obstore._dialect import xml
 from obstore._dialect.s3_request import Header, PartTag, S3Request, Site
@@ -47,7 +49,9 @@ class S3Bulk:
 
     list_strip: str
     clock_offset: float
+    _asks_checksums: bool
     _settings: S3Settings
+    _signer: Signer
     _site: Site
     _custom_endpoint: bool
     _copy_source: str
@@ -74,10 +78,12 @@ class S3Bulk:
             verify: ask for the checksums of objects.
         """
         headers = tuple(self._read_headers)
-        if verify:
+        if verify and self._asks_checksums:
             headers = (*headers, ("x-amz-checksum-mode", "ENABLED"))
         names = {name for name, _ in headers}
         if names & _UNSIGNED_NAMES or len(names) < len(headers):
+            return None
+        if self._signer.service != "s3" or type(credential) is AwsSession:  # the form is S3's own
             return None
         site = self._site
         if credential is None:

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 import obstore as obs
+from obstore import bulk
 from obstore.exceptions import GenericError, UnauthenticatedError
 from obstore.store import S3Store
 from tests.fix_stores import Face
@@ -260,3 +261,14 @@ def test_other_resource_names_are_refused(bucket: str, message: str) -> None:
 def test_access_point_of_many_regions_is_not_supported() -> None:
     with pytest.raises(obs.NotSupportedError, match="SigV4A"):
         S3Store("arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap", **KEYS)
+
+
+def test_bulk_download_is_signed_with_the_session(express: Express, tmp_path) -> None:
+    store = store_of(express)
+    for number in range(5):
+        obs.put(store, f"dir/{number}", bytes([number]) * 1000)
+    result = bulk.download(store, "dir", tmp_path / "out")
+    assert not result.failures
+    for number in range(5):
+        assert next((tmp_path / "out").rglob(str(number))).read_bytes() == bytes([number]) * 1000
+    assert express.sessions == 1
