@@ -28,7 +28,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BUCKET = "my-bucket"
 
 _FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_PRINT = re.compile(r"^\s*print\(.*?\)(?:  # (.*))?$", re.MULTILINE)
+# On one line, or as the formatter breaks it: the comment then follows the closing bracket.
+_PRINT = re.compile(r"^[ \t]*print\((?:.*?\)|\n(?:[ \t]+.*\n)*?[ \t]*\))(?:  # (.*))?$", re.MULTILINE)
 
 
 def python_blocks(page: Path) -> list[tuple[int, str]]:
