@@ -4,6 +4,8 @@ Every operation is a function of this module, ``get(store, path)``, and a method
 with a twin ending in ``_async`` whose result is awaited. Stores are made by the classes of ``obstore.store``.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from obstore import exceptions, store
 from obstore._config.client import ClientConfig
 from obstore._config.retry import BackoffConfig, RetryConfig
@@ -80,17 +82,19 @@ from obstore.exceptions import (
     UnauthenticatedError,
     UnknownConfigurationKeyError,
 )
-from obstore.store import (
-    AzureStore,
-    GCSStore,
-    HTTPStore,
-    LocalStore,
-    MemoryStore,
-    ObjectStore,
-    S3Store,
-    SignCapableStore,
-    from_url,
-)
+from obstore.store import from_url
+
+if TYPE_CHECKING:
+    from obstore.store import (
+        AzureStore,
+        GCSStore,
+        HTTPStore,
+        LocalStore,
+        MemoryStore,
+        ObjectStore,
+        S3Store,
+        SignCapableStore,
+    )
 
 __all__ = [
     "HTTP_METHOD",
@@ -187,9 +191,31 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    """The published private attributes that name the engine underneath; asking for them loads it."""
-    if name in ("_object_store_source", "_object_store_version"):
-        info = debug_info()["libcurl"]
-        return str(info["path"] if name == "_object_store_source" else f"libcurl/{info['version']}")
-    raise AttributeError(f"module 'obstore' has no attribute {name!r}")
+_STORES = frozenset(
+    {
+        "AzureStore",
+        "GCSStore",
+        "HTTPStore",
+        "LocalStore",
+        "MemoryStore",
+        "ObjectStore",
+        "S3Store",
+        "SignCapableStore",
+    }
+)
+
+
+if not TYPE_CHECKING:  # or any name at all would be one of ours to type checkers
+
+    def __getattr__(name: str) -> Any:
+        """The stores, imported when first asked for; and the published private attributes that name the engine underneath."""
+        if name in _STORES:
+            value = globals()[name] = getattr(store, name)
+            return value
+        if name in ("_object_store_source", "_object_store_version"):
+            info = debug_info()["libcurl"]  # loads it
+            return str(info["path"] if name == "_object_store_source" else f"libcurl/{info['version']}")
+        raise AttributeError(f"module 'obstore' has no attribute {name!r}")
+
+    def __dir__() -> Any:
+        return sorted({*globals(), *__all__})

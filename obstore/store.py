@@ -5,29 +5,38 @@ Building a store checks its arguments and does nothing else: no request is sent,
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+import functools
+import importlib
+import operator
+import sys
+from typing import TYPE_CHECKING, Any
 
-from obstore._config.azure import AzureConfig, AzureCredentialType
 from obstore._config.client import ClientConfig
-from obstore._config.gcs import GCSConfig
 from obstore._config.retry import BackoffConfig, RetryConfig
-from obstore._config.s3 import S3ChecksumAlgorithm, S3Config, S3EncryptionAlgorithm, S3Regions
 from obstore._config.url import split_url
+from obstore._engine import lifecycle
 from obstore._methods import ObjectStoreMethods
-from obstore._stores.azure import (
-    AzureAccessKey,
-    AzureBearerToken,
-    AzureCredential,
-    AzureCredentialProvider,
-    AzureSASToken,
-    AzureStore,
-)
-from obstore._stores.gcs import GCSCredential, GCSCredentialProvider, GCSStore
-from obstore._stores.http import HTTPStore
-from obstore._stores.local import LocalStore
-from obstore._stores.memory import MemoryStore
-from obstore._stores.s3 import S3Credential, S3CredentialProvider, S3Store
 from obstore.exceptions import BaseError, NotSupportedError
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from obstore._config.azure import AzureConfig, AzureCredentialType
+    from obstore._config.gcs import GCSConfig
+    from obstore._config.s3 import S3ChecksumAlgorithm, S3Config, S3EncryptionAlgorithm, S3Regions
+    from obstore._stores.azure import (
+        AzureAccessKey,
+        AzureBearerToken,
+        AzureCredential,
+        AzureCredentialProvider,
+        AzureSASToken,
+        AzureStore,
+    )
+    from obstore._stores.gcs import GCSCredential, GCSCredentialProvider, GCSStore
+    from obstore._stores.http import HTTPStore
+    from obstore._stores.local import LocalStore
+    from obstore._stores.memory import MemoryStore
+    from obstore._stores.s3 import S3Credential, S3CredentialProvider, S3Store
 
 __all__ = [
     "AzureAccessKey",
@@ -63,11 +72,58 @@ __all__ = [
 ]
 
 
-ObjectStore: TypeAlias = AzureStore | GCSStore | S3Store | HTTPStore | LocalStore | MemoryStore
-"""Any store; works with ``isinstance``."""
+if TYPE_CHECKING:
+    ObjectStore: TypeAlias = AzureStore | GCSStore | S3Store | HTTPStore | LocalStore | MemoryStore
+    """Any store; works with ``isinstance``."""
 
-SignCapableStore: TypeAlias = AzureStore | GCSStore | S3Store
-"""The stores that `obstore.sign` signs URLs for; works with ``isinstance``."""
+    SignCapableStore: TypeAlias = AzureStore | GCSStore | S3Store
+    """The stores that `obstore.sign` signs URLs for; works with ``isinstance``."""
+
+else:
+    # A program uses one or two kinds of store: each is imported when it is first asked for.
+    _HOME = {
+        **dict.fromkeys(
+            (
+                "AzureAccessKey",
+                "AzureBearerToken",
+                "AzureCredential",
+                "AzureCredentialProvider",
+                "AzureSASToken",
+                "AzureStore",
+            ),
+            "obstore._stores.azure",
+        ),
+        **dict.fromkeys(("GCSCredential", "GCSCredentialProvider", "GCSStore"), "obstore._stores.gcs"),
+        **dict.fromkeys(("S3Credential", "S3CredentialProvider", "S3Store"), "obstore._stores.s3"),
+        "HTTPStore": "obstore._stores.http",
+        "LocalStore": "obstore._stores.local",
+        "MemoryStore": "obstore._stores.memory",
+        **dict.fromkeys(("AzureConfig", "AzureCredentialType"), "obstore._config.azure"),
+        "GCSConfig": "obstore._config.gcs",
+        **dict.fromkeys(
+            ("S3ChecksumAlgorithm", "S3Config", "S3EncryptionAlgorithm", "S3Regions"), "obstore._config.s3"
+        ),
+    }
+    _UNIONS = {
+        "ObjectStore": ("AzureStore", "GCSStore", "S3Store", "HTTPStore", "LocalStore", "MemoryStore"),
+        "SignCapableStore": ("AzureStore", "GCSStore", "S3Store"),
+    }
+
+    def __getattr__(name: str) -> Any:
+        if name in _UNIONS:
+            value: Any = functools.reduce(operator.or_, [getattr(_this, each) for each in _UNIONS[name]])
+        elif name in _HOME:
+            with lifecycle.setting_up():  # forks wait for it: a child must not find the import lock held
+                value = getattr(importlib.import_module(_HOME[name]), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
+    _this = sys.modules[__name__]
 
 
 def from_url(
@@ -96,6 +152,8 @@ def from_url(
     """
     location = split_url(url)
     if location.scheme == "s3":
+        from obstore._stores.s3 import S3Store
+
         return S3Store.from_url(
             url,
             config=config,
@@ -105,6 +163,8 @@ def from_url(
             **kwargs,
         )
     if location.scheme == "gcs":
+        from obstore._stores.gcs import GCSStore
+
         return GCSStore.from_url(
             url,
             config=config,
@@ -114,6 +174,8 @@ def from_url(
             **kwargs,
         )
     if location.scheme == "azure":
+        from obstore._stores.azure import AzureStore
+
         return AzureStore.from_url(
             url,
             config=config,
@@ -123,15 +185,21 @@ def from_url(
             **kwargs,
         )
     if location.scheme == "http":
+        from obstore._stores.http import HTTPStore
+
         if config or kwargs or credential_provider is not None:
             raise BaseError("HTTPStore does not accept any configuration")
         return HTTPStore.from_url(url, client_options=client_options, retry_config=retry_config)
     if location.scheme == "local":
+        from obstore._stores.local import LocalStore
+
         if credential_provider is not None:
             raise BaseError("LocalStore does not accept a credential_provider")
         flags = {name: value for name, value in kwargs.items() if name in ("automatic_cleanup", "mkdir")}
         return LocalStore.from_url(url, **flags)
     if location.scheme == "memory":
+        from obstore._stores.memory import MemoryStore
+
         if config or kwargs or credential_provider is not None:
             raise BaseError("MemoryStore does not accept any configuration")
         return MemoryStore()

@@ -314,3 +314,18 @@ def test_debug_info_is_plain_data() -> None:
     assert info["limits"] == obstore.get_limits()
     assert info["libcurl"]["path"] == obstore._object_store_source
     assert {"live_transfers", "live_clients", "loops"} <= info["stats"].keys()
+
+
+def test_import_loads_no_store() -> None:
+    """A program pays for the kinds of store that it uses."""
+    program = """
+import sys, obstore
+loaded = sorted(name for name in sys.modules if name.startswith(("obstore._stores.", "obstore._dialect.s3")))
+print(loaded)
+obstore.MemoryStore()
+print("obstore._stores.memory" in sys.modules, "obstore._stores.s3" in sys.modules)
+from obstore.store import *
+print(all(name in globals() for name in obstore.store.__all__))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\nTrue False\nTrue\n", "")
