@@ -6,18 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from obstore._auth.azure_tokens import (
-    AppServiceTokens,
-    BearerToken,
-    ClientTokens,
-    CliTokens,
-    FabricTokens,
-    IdentityTokens,
-    ImdsTokens,
-)
 from obstore._auth.cache import Source, Unpicklable
 from obstore._auth.shared_key import Hmac
-from obstore._auth.sources import Anonymous, ProviderSource, Static, read_expiry
+from obstore._auth.sources import Anonymous, ProviderSource, Static, problem_of, read_expiry
 from obstore._config.azure import AzureSettings, parse_sas
 from obstore.exceptions import BaseError, GenericError
 
@@ -73,6 +64,33 @@ class SasToken(Unpicklable):
         return f"SasToken(expires_at={self.expires_at!r})"
 
 
+class BearerToken(Unpicklable):
+    """An access token of Microsoft Entra, checked: it can be sent in a header. Never changes; compared by identity.
+
+    Args:
+        token: the token.
+        expires_at: seconds since the epoch, or ``None`` where it does not expire.
+
+    Raises:
+        ValueError: it is empty, begins or ends with a blank, or has characters that no token has.
+
+    Attributes:
+        header: value of the ``authorization`` header.
+    """
+
+    __slots__ = ("expires_at", "header")
+
+    def __init__(self, token: str, expires_at: float | None = None) -> None:
+        if problem := problem_of("token", token):
+            del self, token
+            raise ValueError(problem)
+        self.header = f"Bearer {str.__str__(token)}"
+        self.expires_at = expires_at
+
+    def __repr__(self) -> str:
+        return f"BearerToken(expires_at={self.expires_at!r})"
+
+
 AzureCredential: TypeAlias = AccountKey | SasToken | BearerToken
 AzureSource: TypeAlias = Source[Any]  # of AzureCredential; ANONYMOUS as well
 
@@ -104,7 +122,7 @@ def default_source(
 
 
 class _Chooser:
-    """Makes the sources that settings have all parts for."""
+    """Makes the sources that settings have all parts for. What fetches tokens is imported when it is needed."""
 
     def __init__(
         self,
@@ -139,10 +157,14 @@ class _Chooser:
                 )
             return source
         if settings.fabric is not None:
+            from obstore._auth.azure_tokens import FabricTokens
+
             return FabricTokens(self._token_client, *settings.fabric)
         for name in ("bearer_token", "access_key", "workload_identity", "client_secret", "sas_token"):
             if (source := makers[name]()) is not None:
                 return source
+        from obstore._auth.azure_tokens import CliTokens, IdentityTokens
+
         if settings.use_azure_cli:
             return CliTokens(settings.tenant_id)
         if settings.msi_endpoint or settings.object_id or settings.msi_resource_id:
@@ -165,6 +187,8 @@ class _Chooser:
         settings = self._settings
         if not (settings.client_id and settings.tenant_id and settings.federated_token_file):
             return None
+        from obstore._auth.azure_tokens import ClientTokens
+
         return ClientTokens(
             self._token_client,
             settings.authority_host,
@@ -177,6 +201,8 @@ class _Chooser:
         settings = self._settings
         if not (settings.client_id and settings.tenant_id and settings.client_secret):
             return None
+        from obstore._auth.azure_tokens import ClientTokens
+
         return ClientTokens(
             self._token_client,
             settings.authority_host,
@@ -186,9 +212,13 @@ class _Chooser:
         )
 
     def _cli(self) -> AzureSource | None:
+        from obstore._auth.azure_tokens import CliTokens
+
         return CliTokens(self._settings.tenant_id)
 
     def _managed(self, tries: int | None = None) -> AzureSource:
+        from obstore._auth.azure_tokens import AppServiceTokens, ImdsTokens
+
         settings = self._settings
         which = (
             ("msi_res_id", settings.msi_resource_id),

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from obstore._auth.cache import CachedSource, Unpicklable
+from obstore._auth.azure import BearerToken
+from obstore._auth.cache import CachedSource
 from obstore._auth.exchange import Exchange, json_object
-from obstore._auth.sources import problem_of
 from obstore._effects import Call, Op
 from obstore.exceptions import BaseError, UnauthenticatedError
 
@@ -23,7 +23,6 @@ __all__ = [
     "RESOURCE",
     "SCOPE",
     "AppServiceTokens",
-    "BearerToken",
     "CliTokens",
     "ClientTokens",
     "FabricTokens",
@@ -37,33 +36,6 @@ SCOPE = f"{RESOURCE}/.default"
 
 _CLI_TIMEOUT_S = 30.0
 _MANAGED_API = "2019-08-01"
-
-
-class BearerToken(Unpicklable):
-    """An access token of Microsoft Entra, checked: it can be sent in a header. Never changes; compared by identity.
-
-    Args:
-        token: the token.
-        expires_at: seconds since the epoch, or ``None`` where it does not expire.
-
-    Raises:
-        ValueError: it is empty, begins or ends with a blank, or has characters that no token has.
-
-    Attributes:
-        header: value of the ``authorization`` header.
-    """
-
-    __slots__ = ("expires_at", "header")
-
-    def __init__(self, token: str, expires_at: float | None = None) -> None:
-        if problem := problem_of("token", token):
-            del self, token
-            raise ValueError(problem)
-        self.header = f"Bearer {str.__str__(token)}"
-        self.expires_at = expires_at
-
-    def __repr__(self) -> str:
-        return f"BearerToken(expires_at={self.expires_at!r})"
 
 
 class _Tokens(CachedSource[BearerToken]):

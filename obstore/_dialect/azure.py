@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from obstore import exceptions
-from obstore._auth.azure import AccountKey, SasToken
-from obstore._auth.azure_tokens import BearerToken
+from obstore._auth.azure import AccountKey, BearerToken, SasToken
 from obstore._auth.shared_key import authorize, http_date
 from obstore._auth.sigv4 import encode_query, quote_key
 from obstore._dialect.attributes import STANDARD

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from obstore import exceptions
-from obstore._auth.azure import AccountKey, SasToken
-from obstore._auth.azure_tokens import BearerToken
+from obstore._auth.azure import AccountKey, BearerToken, SasToken
 from obstore._auth.cache import credential
 from obstore._auth.shared_key import Hmac
 from obstore._auth.sigv4 import encode_query, quote_key

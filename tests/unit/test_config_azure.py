@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from obstore._auth.azure import AccountKey, SasToken, default_source, provider_source
+from obstore._auth.azure import AccountKey, BearerToken, SasToken, default_source, provider_source
 from obstore._auth.azure_tokens import (
     AppServiceTokens,
-    BearerToken,
     ClientTokens,
     CliTokens,
     FabricTokens,
