@@ -16,7 +16,7 @@ from obstore._auth.aws_http import Answer, Clients, ask, read_json, refused
 from obstore._auth.aws_keys import read_keys
 from obstore._config.aws_chain import ChainSettings, Metadata
 from obstore._effects import Call, Op
-from obstore.exceptions import BaseError, GenericError, UnauthenticatedError
+from obstore.exceptions import BaseError, UnauthenticatedError
 
 __all__ = ["container_credentials", "forget_silence", "instance_credentials"]
 
@@ -114,9 +114,10 @@ def read_token(path: str, setting: str) -> str:
 _INSTANCE = "EC2 instance metadata"
 _ROLES = "/latest/meta-data/iam/security-credentials/"
 _TOKEN_TTL = "21600"  # noqa: S105 - seconds
-# Where the machine says that it is none of Amazon's, a quarter of a second settles it.
+# Where the machine says that it is none of Amazon's, a quarter of a second settles it; on Amazon's, a moment's trouble does not.
 _ELSEWHERE_TIMEOUT_S = 0.25
-_VENDOR_FILES = ("/sys/class/dmi/id/sys_vendor", "/sys/class/dmi/id/bios_vendor")
+_AMAZON_ATTEMPTS = 3
+_VENDOR_FILES = tuple(f"/sys/class/dmi/id/{name}" for name in ("sys_vendor", "bios_vendor", "bios_version"))
 # Credentials that are handed out although they have run out are used on: the service may be behind with renewing them.
 _EXTENSION_S = 600.0
 
@@ -142,18 +143,17 @@ def instance_credentials(settings: Metadata, clients: Clients) -> Op[AwsCredenti
     since = _silent.get(endpoint)
     if since is not None and time.monotonic() - since < _SILENCE_S:
         return None
-    timeout = settings.timeout_s
-    if not settings.given and (yield Call(_is_elsewhere)):
+    timeout, attempts = settings.timeout_s, settings.attempts
+    amazon: bool | None = None if settings.given else (yield Call(_is_amazons))
+    if amazon is False:
         timeout = min(timeout, _ELSEWHERE_TIMEOUT_S)
+    elif amazon:
+        attempts = max(attempts, _AMAZON_ATTEMPTS)
     client = clients.metadata(timeout)
-    try:
-        headers = yield from _session(endpoint, client, settings)
-    except BaseError as error:
-        if isinstance(error, UnauthenticatedError):
-            raise
+    headers = yield from _session(endpoint, client, settings, attempts)
+    if headers is None:
         _silent[endpoint] = time.monotonic()
         return None
-    attempts = settings.attempts
     roles = yield from ask(client, "GET", endpoint + _ROLES, who=_INSTANCE, headers=headers, attempts=attempts)
     role = roles.body.decode("utf-8", "replace").strip().split("\n")[0].strip()
     if roles.status == 404 or (roles.status == 200 and not role):
@@ -175,24 +175,21 @@ def instance_credentials(settings: Metadata, clients: Clients) -> Op[AwsCredenti
     return keys
 
 
-def _session(endpoint: str, client: Any, settings: Metadata) -> Op[list[tuple[str, str]]]:
-    """The header that the service wants with each request: of version 2, or none for version 1."""
-    answer = yield from ask(
-        client,
-        "PUT",
-        f"{endpoint}/latest/api/token",
-        who=_INSTANCE,
-        headers=[("x-aws-ec2-metadata-token-ttl-seconds", _TOKEN_TTL)],
-        body=b"",
-        attempts=settings.attempts,
-    )
+def _session(endpoint: str, client: Any, settings: Metadata, attempts: int) -> Op[list[tuple[str, str]] | None]:
+    """The header that the service wants with each request: of version 2, none for version 1; ``None``: it is not there."""
+    url = f"{endpoint}/latest/api/token"
+    lifetime = [("x-aws-ec2-metadata-token-ttl-seconds", _TOKEN_TTL)]
+    try:
+        answer = yield from ask(client, "PUT", url, who=_INSTANCE, headers=lifetime, body=b"", attempts=attempts)
+    except BaseError:
+        return None
     token = answer.body.decode("ascii", "replace").strip()
     if answer.status == 200 and token and token.isprintable():
         return [("x-aws-ec2-metadata-token", token)]
     if settings.v1 and answer.status in (403, 404, 405):
         return []
     if answer.status in (404, 405, 501):  # something else listens there
-        raise GenericError.of(_INSTANCE, "no such service")
+        return None
     raise refused(_INSTANCE, answer, hint=_v1_hint(answer))
 
 
@@ -202,13 +199,13 @@ def _v1_hint(answer: Answer) -> str | None:
     return None
 
 
-def _is_elsewhere() -> bool:
-    """Whether the firmware names a maker other than Amazon. Blocks for as long as the file system does."""
+def _is_amazons() -> bool | None:
+    """Whether the firmware names Amazon as its maker; ``None`` where it says nothing. Blocks for as long as the file system does."""
     known = ""
     for path in _VENDOR_FILES:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
-                known += file.read().strip()
+                known += file.read().strip().lower()
         except OSError:
             continue
-    return bool(known) and "amazon" not in known.lower()
+    return "amazon" in known if known else None

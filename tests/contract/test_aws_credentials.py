@@ -382,6 +382,30 @@ def test_metadata_that_is_not_there_is_asked_once(home: Home, metadata: Scripted
     assert metadata.count() == 1
 
 
+def test_metadata_in_trouble_is_not_taken_for_absent(home: Home, metadata: ScriptedServer) -> None:
+    working, metadata.handler = metadata.handler, lambda request: Reply(503)
+    store = home.store()
+    with pytest.raises(GenericError, match="EC2 instance metadata error: answered 503") as caught:
+        obs.head(store, "k")
+    assert caught.value.retryable
+    metadata.handler = working
+    used(store)
+
+
+@pytest.mark.parametrize(("vendor", "requests"), [("Amazon EC2", 3), ("Dell Inc.", 1), (None, 1)])
+def test_patience_depends_on_the_machine(
+    home: Home, metadata: ScriptedServer, monkeypatch: pytest.MonkeyPatch, vendor: str | None, requests: int
+) -> None:
+    monkeypatch.delenv("AWS_EC2_METADATA_SERVICE_ENDPOINT")
+    monkeypatch.setattr("obstore._config.aws_chain._IPV4_ENDPOINT", metadata.url)
+    (home.directory / "sys_vendor").write_text(vendor or "")
+    monkeypatch.setattr("obstore._auth.aws_metadata._VENDOR_FILES", [str(home.directory / "sys_vendor"), "/nowhere"])
+    metadata.handler = lambda request: Reply(drop=True)
+    with pytest.raises(UnauthenticatedError, match="No credentials are configured"):
+        obs.head(home.store(), "k")
+    assert metadata.count() == requests
+
+
 def test_metadata_is_left_alone_where_it_is_not_wanted(
     home: Home, metadata: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
