@@ -378,7 +378,7 @@ class HttpBackend(RemoteBackend):
 
     def _make_collections(self, key: str) -> Op[bool]:
         """Make the collections above a key; one operation for all that need the same ones. False: none was missing."""
-        above = _above(self.http.path_of(key))
+        above = _above(self.http.path_of(key)) if key else ""  # the store's own URL stands where it stands
         if not above:
             return False
         made: bool = yield Flight((id(self), above), lambda: self._make(above))
@@ -389,6 +389,8 @@ class HttpBackend(RemoteBackend):
         above = path
         while above:
             response = yield from self.request(self.http.build_collection(above), accept=_answers_mkcol)
+            if response.status == 501:
+                return False
             if response.status not in (404, 409):
                 yield from self._see_made(above, response)
                 break
@@ -464,4 +466,4 @@ def _refuses_head(response: Any) -> bool:
 
 
 def _answers_mkcol(response: Any) -> bool:
-    return response.status in _IS_THERE or response.status in (403, 404, 409, 500)
+    return response.status in _IS_THERE or response.status in (403, 404, 409, 500, 501)

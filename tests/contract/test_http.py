@@ -409,6 +409,17 @@ def test_statuses_become_classes(scripted: ScriptedServer, status: int, kind: ty
     assert (caught.value.status, scripted.count()) == (status, tries)
 
 
+@pytest.mark.parametrize("mkcol", [405, 501])
+def test_a_server_without_collections_says_what_is_wrong_with_the_upload(scripted: ScriptedServer, mkcol: int):
+    scripted.handler = lambda request: Reply(404 if request.method == "PUT" else mkcol)
+    with pytest.raises(obs.NotFoundError, match="PUT"):
+        obs.put(store_at(scripted.url), "dir/k", b"x")
+    scripted.requests.clear()
+    with pytest.raises(obs.NotFoundError, match="PUT"):
+        obs.put(store_at(scripted.url + "/bucket/object?sig=1"), "", b"x")
+    assert [r.method for r in scripted.requests] == ["PUT"], "nothing is made above a URL that was given"
+
+
 def test_a_delete_whose_answer_was_lost_is_not_an_error(scripted: ScriptedServer):
     scripted.push(Reply(503), Reply(404))
     obs.delete(store_at(scripted.url), "k")
