@@ -11,7 +11,7 @@ from typing import assert_type
 
 import obstore as obs
 from obstore import Bytes, BytesStream, GetResult, ListResult, ListStream, ObjectMeta, PresignedPost, PutResult
-from obstore.store import GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
 
 
 def stores(root: Path) -> list[ObjectStore]:
@@ -19,6 +19,9 @@ def stores(root: Path) -> list[ObjectStore]:
     return [
         S3Store("bucket", region="us-east-1", client_options={"allow_http": True, "timeout": timedelta(seconds=5)}),
         S3Store(bucket="bucket", retry_config={"max_retries": 2}),
+        AzureStore("container", account_name="account", account_key="a2V5", client_options={"allow_http": True}),
+        AzureStore.from_url("az://container/prefix", config={"account_name": "account", "use_azure_cli": True}),
+        AzureStore(credential_provider=lambda: {"sas_token": "sig=x", "expires_at": None}, container_name="c"),
         GCSStore("bucket", service_account="key.json", client_options={"timeout": "10s"}),
         GCSStore.from_url("gs://bucket/prefix", config={"skip_signature": True}, user_project="project"),
         LocalStore(root, mkdir=True),
