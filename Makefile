@@ -49,6 +49,8 @@ check: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/lint ## lint, formatting and typ
 	$(BIN)/codespell
 	$(BIN)/zizmor --quiet --offline .github/workflows
 	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --concise --ignore-unused-allowlist \
+	  --allowlist tests/typing/stubtest.txt obstore._engine._core obstore._auth.sigv4
 	$(BIN)/basedpyright --warnings tests/typing
 
 docs: $(STAMPS)/build $(STAMPS)/docs ## build the documentation into site/; a warning is an error

@@ -444,7 +444,7 @@ def list_with_delimiter(
     *,
     return_arrow: Literal[False] = False,
     match: Literal["segment", "string"] = "segment",
-) -> ListResult[builtins.list[ObjectMeta]]: ...
+) -> ListResult[Sequence[ObjectMeta]]: ...
 @overload
 def list_with_delimiter(
     store: ObjectStore,
@@ -492,7 +492,7 @@ def list_with_delimiter_async(
     *,
     return_arrow: Literal[False] = False,
     match: Literal["segment", "string"] = "segment",
-) -> Awaitable[ListResult[builtins.list[ObjectMeta]]]: ...
+) -> Awaitable[ListResult[Sequence[ObjectMeta]]]: ...
 @overload
 def list_with_delimiter_async(
     store: ObjectStore,

@@ -369,7 +369,7 @@ class ObjectStoreMethods:
         *,
         return_arrow: Literal[False] = False,
         match: Literal["segment", "string"] = "segment",
-    ) -> ListResult[builtins.list[ObjectMeta]]: ...
+    ) -> ListResult[Sequence[ObjectMeta]]: ...
     @overload
     def list_with_delimiter(
         self,
@@ -399,7 +399,7 @@ class ObjectStoreMethods:
         *,
         return_arrow: Literal[False] = False,
         match: Literal["segment", "string"] = "segment",
-    ) -> Awaitable[ListResult[builtins.list[ObjectMeta]]]: ...
+    ) -> Awaitable[ListResult[Sequence[ObjectMeta]]]: ...
     @overload
     def list_with_delimiter_async(
         self,

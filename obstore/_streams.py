@@ -16,7 +16,7 @@ from obstore._run import finished, run, start
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from obstore._types import ObjectMeta, Opened
+    from obstore._types import Attributes, ObjectMeta, Opened
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ class GetResult:
         return self._opened.range
 
     @property
-    def attributes(self) -> dict[str, str]:
+    def attributes(self) -> Attributes:
         """Content-Type and the like, and user metadata; empty where the store keeps none."""
         return self._opened.attributes
 

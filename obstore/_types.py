@@ -109,7 +109,7 @@ class GetOptions(TypedDict, total=False):
     if_none_match: str | None
     if_unmodified_since: datetime | None
     if_modified_since: datetime | None
-    range: tuple[int, int] | Sequence[int] | OffsetRange | SuffixRange | None
+    range: tuple[int, int] | Sequence[int] | OffsetRange | SuffixRange
     version: str | None
     head: bool
 
@@ -136,7 +136,7 @@ ListChunkT_co = TypeVar("ListChunkT_co", covariant=True)
 class ListResult(TypedDict, Generic[ListChunkT_co]):
     """One level of a listing: ``objects`` are a list of `ObjectMeta`, or an Arrow table."""
 
-    common_prefixes: list[str]
+    common_prefixes: Sequence[str]
     objects: ListChunkT_co
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import assert_type
@@ -68,8 +69,8 @@ def listing(store: ObjectStore) -> None:
     for batch in obs.list(store, chunk_size=10):
         assert_type(batch, list[ObjectMeta])
     level = obs.list_with_delimiter(store, prefix="a")
-    assert_type(level, ListResult[list[ObjectMeta]])
-    assert_type(level["common_prefixes"], list[str])
+    assert_type(level, ListResult[Sequence[ObjectMeta]])
+    assert_type(level["common_prefixes"], Sequence[str])
 
 
 def signing(store: ObjectStore) -> None:
