@@ -269,9 +269,10 @@ class BulkItem:
     e_tag: str | None
     body: Bytes | None
 
+@disjoint_base
 class Bulk:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         client: Client,
         *,
         window: int,
@@ -282,7 +283,7 @@ class Bulk:
         dir_fd: int = -1,
         temp_fd: int = -1,
         journal_fd: int = -1,
-    ) -> None: ...
+    ) -> Self: ...
     def close(self) -> None: ...
     def set_form(
         self,
