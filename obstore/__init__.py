@@ -45,6 +45,7 @@ from obstore._functions import (
     stats,
 )
 from obstore._listings import ArrowListStream, ListStream
+from obstore._ranges import RangeStream
 from obstore._streams import BytesStream, GetResult
 from obstore._types import (
     HTTP_METHOD,
@@ -136,6 +137,7 @@ __all__ = [
     "PresignedPost",
     "PutMode",
     "PutResult",
+    "RangeStream",
     "RawKey",
     "ReadableFile",
     "RequestTimeoutError",

@@ -80,7 +80,7 @@ def as_file(op: Op[Any]) -> Op[Any]:
 # ---- how operations go on between calls ---------------------------------------------------------------
 
 
-class _SyncFace:
+class SyncFace:
     """The background thread; for stores behind HTTP only, since others have nothing to wait for."""
 
     def __init__(self, backend: Backend) -> None:
@@ -104,7 +104,7 @@ class _SyncFace:
         return (yield Call(job.result))
 
 
-class _AsyncFace:
+class AsyncFace:
     """The event loop that runs."""
 
     def __init__(self, backend: Backend) -> None:
@@ -237,7 +237,7 @@ class ReadableFile(io.BufferedReader):
     def __init__(self, store: Any, path: str, size: int, buffer_size: int, meta: ObjectMeta | None) -> None:
         self._opened_with = store, path, size, buffer_size, meta
         backend = store._backend  # noqa: SLF001 - every store has one
-        reader = FileReader(backend, backend.parse_key(path, "path"), size, max(buffer_size, 1), _SyncFace(backend))
+        reader = FileReader(backend, backend.parse_key(path, "path"), size, max(buffer_size, 1), SyncFace(backend))
         super().__init__(_ObjectRaw(reader, path), max(512, min(buffer_size, _INNER_BYTES)))
 
     @property
@@ -292,7 +292,7 @@ class AsyncReadableFile:
         self._opened_with = store, path, size, buffer_size, meta
         backend = store._backend  # noqa: SLF001 - every store has one
         self._reader = FileReader(
-            backend, backend.parse_key(path, "path"), size, max(buffer_size, 1), _AsyncFace(backend)
+            backend, backend.parse_key(path, "path"), size, max(buffer_size, 1), AsyncFace(backend)
         )
         self._position = 0
         self._is_closed = False
@@ -508,7 +508,7 @@ class WritableFile(io.BufferedIOBase):
     ) -> None:
         self._writer: FileWriter | None = None  # for __del__, where an argument is wrong
         self.name = path
-        self._writer = _writer(store, path, attributes, buffer_size, tags, max_concurrency, mode, _SyncFace)
+        self._writer = _writer(store, path, attributes, buffer_size, tags, max_concurrency, mode, SyncFace)
         self._written = 0
         self._result: PutResult | None = None
 
@@ -617,7 +617,7 @@ class AsyncWritableFile:
     ) -> None:
         self._writer: FileWriter | None = None  # for __del__, where an argument is wrong
         self.name = path
-        self._writer = _writer(store, path, attributes, buffer_size, tags, max_concurrency, mode, _AsyncFace)
+        self._writer = _writer(store, path, attributes, buffer_size, tags, max_concurrency, mode, AsyncFace)
         self._written = 0
         self._sending = False
         self._result: PutResult | None = None

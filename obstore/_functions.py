@@ -21,6 +21,7 @@ from obstore._ops import sign as _sign
 from obstore._ops.args import flag, whole_number
 from obstore._ops.get import DEFAULT_COALESCE
 from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
+from obstore._ranges import RangeStream
 from obstore._run import observe
 from obstore._run import run as _run
 from obstore._run import start as _start
@@ -255,7 +256,20 @@ def get_ranges(
     ends: Sequence[int] | None = None,
     lengths: Sequence[int] | None = None,
     coalesce: int = DEFAULT_COALESCE,
+    into: Sequence[Buffer] | None = None,
+    stream: Literal[True],
+) -> RangeStream: ...
+@overload
+def get_ranges(
+    store: ObjectStore,
+    path: str,
+    *,
+    starts: Sequence[int],
+    ends: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
+    coalesce: int = DEFAULT_COALESCE,
     into: None = None,
+    stream: Literal[False] = False,
 ) -> builtins.list[Bytes]: ...
 @overload
 def get_ranges(
@@ -267,6 +281,7 @@ def get_ranges(
     lengths: Sequence[int] | None = None,
     coalesce: int = DEFAULT_COALESCE,
     into: Sequence[Buffer],
+    stream: Literal[False] = False,
 ) -> builtins.list[int]: ...
 def get_ranges(
     store: ObjectStore,
@@ -277,7 +292,8 @@ def get_ranges(
     lengths: Sequence[int] | None = None,
     coalesce: int = DEFAULT_COALESCE,
     into: Any = None,
-) -> builtins.list[Any]:
+    stream: bool = False,
+) -> builtins.list[Any] | RangeStream:
     """Read several ranges of an object; neighbours are fetched together, up to ten requests at a time.
 
     Args:
@@ -287,15 +303,19 @@ def get_ranges(
         ends: bytes after the last ones. Either this or ``lengths``.
         lengths: numbers of bytes.
         coalesce: ranges at most so many bytes apart are fetched in one request; 1 MiB by default.
-        into: writable buffers, one per range.
+        into: writable buffers, one per range. Ranges that are fetched alone land in theirs without a copy in between.
+        stream: give the ranges as they arrive instead of all at the end.
 
     Returns:
-        A list of `Bytes` in the order of ``starts``; with ``into``, of numbers of bytes written.
+        A list of `Bytes` in the order of ``starts``; with ``into``, of numbers of bytes written. With ``stream`` an iterator, and
+        asynchronous iterator, of pairs of a range's number and that; its ``close()`` gives up what has not arrived.
 
     Raises:
         ValueError: a range is empty or begins past the object's end, or the sequences differ in length.
         NotFoundError: there is no such object.
     """
+    if stream:
+        return RangeStream(_get.plan_ranges(backend_of(store), path, starts, ends, lengths, coalesce, into))
     return _run(wrapped_all(_get.get_ranges(backend_of(store), path, starts, ends, lengths, coalesce, into)))
 
 
@@ -308,7 +328,20 @@ def get_ranges_async(
     ends: Sequence[int] | None = None,
     lengths: Sequence[int] | None = None,
     coalesce: int = DEFAULT_COALESCE,
+    into: Sequence[Buffer] | None = None,
+    stream: Literal[True],
+) -> RangeStream: ...
+@overload
+def get_ranges_async(
+    store: ObjectStore,
+    path: str,
+    *,
+    starts: Sequence[int],
+    ends: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
+    coalesce: int = DEFAULT_COALESCE,
     into: None = None,
+    stream: Literal[False] = False,
 ) -> Awaitable[builtins.list[Bytes]]: ...
 @overload
 def get_ranges_async(
@@ -320,6 +353,7 @@ def get_ranges_async(
     lengths: Sequence[int] | None = None,
     coalesce: int = DEFAULT_COALESCE,
     into: Sequence[Buffer],
+    stream: Literal[False] = False,
 ) -> Awaitable[builtins.list[int]]: ...
 def get_ranges_async(
     store: ObjectStore,
@@ -330,8 +364,11 @@ def get_ranges_async(
     lengths: Sequence[int] | None = None,
     coalesce: int = DEFAULT_COALESCE,
     into: Any = None,
-) -> Awaitable[builtins.list[Any]]:
+    stream: bool = False,
+) -> Any:
     """Read several ranges of an object, on the running event loop; see `get_ranges`."""
+    if stream:
+        return RangeStream(_get.plan_ranges(backend_of(store), path, starts, ends, lengths, coalesce, into))
     return _start(wrapped_all(_get.get_ranges(backend_of(store), path, starts, ends, lengths, coalesce, into)))
 
 

@@ -22,6 +22,7 @@ from obstore._functions import AsyncPutInput, PutInput
 from obstore._listings import ArrowListStream, ListStream
 from obstore._ops.get import DEFAULT_COALESCE
 from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
+from obstore._ranges import RangeStream
 from obstore._streams import GetResult
 from obstore._tokens import token_of
 from obstore._types import (
@@ -219,7 +220,20 @@ class ObjectStoreMethods:
         ends: Sequence[int] | None = None,
         lengths: Sequence[int] | None = None,
         coalesce: int = DEFAULT_COALESCE,
+        into: Sequence[Buffer] | None = None,
+        stream: Literal[True],
+    ) -> RangeStream: ...
+    @overload
+    def get_ranges(
+        self,
+        path: str,
+        *,
+        starts: Sequence[int],
+        ends: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+        coalesce: int = DEFAULT_COALESCE,
         into: None = None,
+        stream: Literal[False] = False,
     ) -> builtins.list[Bytes]: ...
     @overload
     def get_ranges(
@@ -231,6 +245,7 @@ class ObjectStoreMethods:
         lengths: Sequence[int] | None = None,
         coalesce: int = DEFAULT_COALESCE,
         into: Sequence[Buffer],
+        stream: Literal[False] = False,
     ) -> builtins.list[int]: ...
     def get_ranges(
         self,
@@ -241,9 +256,13 @@ class ObjectStoreMethods:
         lengths: Sequence[int] | None = None,
         coalesce: int = DEFAULT_COALESCE,
         into: Any = None,
-    ) -> builtins.list[Any]:
+        stream: bool = False,
+    ) -> Any:
         """See `obstore.get_ranges`."""
-        return functions.get_ranges(self, path, starts=starts, ends=ends, lengths=lengths, coalesce=coalesce, into=into)
+        ranges: Any = functions.get_ranges
+        return ranges(
+            self, path, starts=starts, ends=ends, lengths=lengths, coalesce=coalesce, into=into, stream=stream
+        )
 
     @overload
     def get_ranges_async(
@@ -254,7 +273,20 @@ class ObjectStoreMethods:
         ends: Sequence[int] | None = None,
         lengths: Sequence[int] | None = None,
         coalesce: int = DEFAULT_COALESCE,
+        into: Sequence[Buffer] | None = None,
+        stream: Literal[True],
+    ) -> RangeStream: ...
+    @overload
+    def get_ranges_async(
+        self,
+        path: str,
+        *,
+        starts: Sequence[int],
+        ends: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+        coalesce: int = DEFAULT_COALESCE,
         into: None = None,
+        stream: Literal[False] = False,
     ) -> Awaitable[builtins.list[Bytes]]: ...
     @overload
     def get_ranges_async(
@@ -266,6 +298,7 @@ class ObjectStoreMethods:
         lengths: Sequence[int] | None = None,
         coalesce: int = DEFAULT_COALESCE,
         into: Sequence[Buffer],
+        stream: Literal[False] = False,
     ) -> Awaitable[builtins.list[int]]: ...
     def get_ranges_async(
         self,
@@ -276,7 +309,8 @@ class ObjectStoreMethods:
         lengths: Sequence[int] | None = None,
         coalesce: int = DEFAULT_COALESCE,
         into: Any = None,
-    ) -> Awaitable[builtins.list[Any]]:
+        stream: bool = False,
+    ) -> Any:
         """See `obstore.get_ranges_async`."""
         return anywhere(
             functions.get_ranges_async,
@@ -287,6 +321,7 @@ class ObjectStoreMethods:
             lengths=lengths,
             coalesce=coalesce,
             into=into,
+            stream=stream,
         )
 
     def head(self, path: str) -> ObjectMeta:

@@ -12,7 +12,7 @@ from obstore._ops.forks import settle
 from obstore._types import Backend, ObjectMeta, Opened
 
 DEFAULT_COALESCE = 1024 * 1024
-_RANGES_CONCURRENCY = 10
+RANGES_CONCURRENCY = 10
 
 
 def get(backend: Backend, path: Any, options: Any = None) -> Op[Opened]:
@@ -31,7 +31,7 @@ def get_range(backend: Backend, path: Any, start: Any, end: Any, length: Any, of
     key = backend.parse_key(path, "path")
     first, last = args.parse_span(start, end, length, offset)
     if into is not None:
-        into = _writable(into, last - first, "into")
+        into = writable(into, last - first, "into")
     return backend.get_range(key, first, last, into)
 
 
@@ -39,6 +39,13 @@ def get_ranges(
     backend: Backend, path: Any, starts: Any, ends: Any, lengths: Any, coalesce: Any, into: Any
 ) -> Op[list[Any]]:
     """Several ranges of an object, neighbours fetched together; in the order that they were asked for."""
+    return _get_ranges(plan_ranges(backend, path, starts, ends, lengths, coalesce, into))
+
+
+def plan_ranges(
+    backend: Backend, path: Any, starts: Any, ends: Any, lengths: Any, coalesce: Any, into: Any
+) -> RangePlan:
+    """Check the arguments of `get_ranges`, and say what is fetched together."""
     key = backend.parse_key(path, "path")
     spans = args.parse_spans(starts, ends, lengths)
     gap = args.whole_number(coalesce, "coalesce")
@@ -48,13 +55,13 @@ def get_ranges(
         if len(buffers) != len(spans):
             raise ValueError(f"into must have one buffer per range: {len(buffers)} for {len(spans)}")
         views = [
-            _writable(buffer, stop - start, f"into[{index}]")
+            writable(buffer, stop - start, f"into[{index}]")
             for index, (buffer, (start, stop)) in enumerate(zip(buffers, spans, strict=True))
         ]
-    return _get_ranges(backend, key, spans, gap, views)
+    return RangePlan(backend, key, spans, gap, views)
 
 
-def _writable(buffer: Any, size: int, argument: str) -> memoryview:
+def writable(buffer: Any, size: int, argument: str) -> memoryview:
     """The first ``size`` bytes of a writable buffer."""
     try:
         view = memoryview(buffer)
@@ -82,49 +89,76 @@ def merge_spans(spans: Sequence[tuple[int, int]], gap: int) -> list[tuple[int, i
     return merged
 
 
-def _get_ranges(
-    backend: Backend, key: str, spans: list[tuple[int, int]], gap: int, views: list[memoryview] | None
-) -> Op[list[Any]]:
-    if not spans:
-        return []
-    if len(spans) == 1:
-        (start, stop) = spans[0]
-        return [(yield from backend.get_range(key, start, stop, None if views is None else views[0]))]
-    merged = merge_spans(spans, gap)
-    fetched: dict[int, Any] = {}
+class RangePlan:
+    """Ranges of an object, and which of them are fetched together.
+
+    Attributes:
+        backend, key: where the object is.
+        spans: the ranges, in the order that they were asked for.
+        merged: what is fetched, each with the numbers of the ranges in it.
+    """
+
+    def __init__(
+        self, backend: Backend, key: str, spans: list[tuple[int, int]], gap: int, views: list[memoryview] | None
+    ) -> None:
+        self.backend = backend
+        self.key = key
+        self.spans = spans
+        self._views = views
+        fetched = merge_spans(spans, gap)
+        starts = [start for start, _ in fetched]
+        self.merged: list[tuple[int, int, list[int]]] = [(start, stop, []) for start, stop in fetched]
+        for number, (start, _) in enumerate(spans):
+            self.merged[bisect_right(starts, start) - 1][2].append(number)
+
+    def fetch(self, index: int) -> Op[list[tuple[int, Any]]]:
+        """Fetch what is together: the ranges by number, each as ``Bytes`` or the number of bytes in its buffer.
+
+        A range that is fetched alone lands in its buffer directly.
+        """
+        base, end, numbers = self.merged[index]
+        views = self._views
+        if len(numbers) == 1:
+            view = None if views is None else views[numbers[0]]
+            return [(numbers[0], (yield from self.backend.get_range(self.key, base, end, view)))]
+        body = yield from self.backend.get_range(self.key, base, end, None)
+        found: list[tuple[int, Any]] = []
+        for number in numbers:
+            start, stop = self.spans[number]
+            if start - base >= len(body):
+                raise ValueError(
+                    f"starts[{number}]: the range {start}..{stop} begins past the end of the object"
+                    f" ({base + len(body)} bytes)"
+                )
+            if views is None:
+                found.append((number, body[start - base : stop - base]))  # slices of Bytes are views
+            else:
+                piece = memoryview(body)[start - base : stop - base]
+                views[number][: len(piece)] = piece
+                found.append((number, len(piece)))
+        return found
+
+
+def _get_ranges(plan: RangePlan) -> Op[list[Any]]:
+    results: list[Any] = [None] * len(plan.spans)
 
     def fetch(index: int) -> Op[None]:
-        start, stop = merged[index]
-        fetched[index] = yield from backend.get_range(key, start, stop, None)
+        for number, result in (yield from plan.fetch(index)):
+            results[number] = result
 
+    if len(plan.merged) == 1:
+        yield from fetch(0)
+        return results
     running: list[Any] = []
     try:
-        for index in range(len(merged)):
+        for index in range(len(plan.merged)):
             running.append((yield Fork(fetch(index))))
-            yield from settle(running, _RANGES_CONCURRENCY)
+            yield from settle(running, RANGES_CONCURRENCY)
         yield from settle(running, 1)
     except GeneratorExit:
         raise
     except BaseException:
         yield Cancel(running)
-        fetched.clear()  # the error's traceback holds this frame
+        results.clear()  # the error's traceback holds this frame
         raise
-
-    # Cut the answers out of what was fetched; slices of Bytes are views.
-    starts = [start for start, _ in merged]
-    results: list[Any] = []
-    for number, (start, stop) in enumerate(spans):
-        index = bisect_right(starts, start) - 1
-        base = merged[index][0]
-        body = fetched[index]
-        if start - base >= len(body):
-            raise ValueError(
-                f"starts[{number}]: the range {start}..{stop} begins past the end of the object ({base + len(body)} bytes)"
-            )
-        if views is None:
-            results.append(body[start - base : stop - base])
-        else:
-            piece = memoryview(body)[start - base : stop - base]
-            views[number][: len(piece)] = piece
-            results.append(len(piece))
     return results

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import array
+import mmap
 import random
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import obstore as obs
 from obstore.store import S3Store
 from tests.fix_stores import Face, Subject
-from tests.servers.fakes3 import FakeS3
+from tests.servers.fakes3 import FakeS3, stall
 
 DATA = random.Random(1).randbytes(1000)
 
@@ -226,3 +229,88 @@ def test_get_ranges_fetches_at_most_ten_at_once(fake_s3: FakeS3):
 def test_get_ranges_of_none_asks_nothing(fake_s3: FakeS3):
     assert obs.get_ranges(S3Store(**fake_s3.config()), "k", starts=[], lengths=[]) == []
     assert fake_s3.requests == []
+
+
+# ---- as they arrive, and into the caller's memory -----------------------------------------------------------
+
+
+def test_get_ranges_streams_each_range_once(stored: Subject, face: Face):
+    starts, ends = [900, 0, 500, 10, 505], [910, 10, 600, 20, 515]
+
+    async def later() -> list[tuple[int, bytes]]:
+        stream = obs.get_ranges_async(stored.store, "k", starts=starts, ends=ends, coalesce=5, stream=True)
+        return [(number, bytes(piece)) async for number, piece in stream]
+
+    def at_once() -> list[tuple[int, bytes]]:
+        stream = obs.get_ranges(stored.store, "k", starts=starts, ends=ends, coalesce=5, stream=True)
+        return [(number, bytes(piece)) for number, piece in stream]
+
+    found = face.run(later if face.is_async else at_once)
+    assert sorted(found) == [(number, DATA[starts[number] : ends[number]]) for number in range(5)]
+
+
+def test_get_ranges_streams_into_buffers(stored: Subject):
+    buffers = [bytearray(10), array.array("B", bytes(20))]
+    stream = obs.get_ranges(stored.store, "k", starts=[5, 700], lengths=[10, 20], coalesce=0, into=buffers, stream=True)
+    assert sorted(stream) == [(0, 10), (1, 20)]
+    assert (bytes(buffers[0]), bytes(buffers[1])) == (DATA[5:15], DATA[700:720])
+    with pytest.raises(ValueError, match="into"):
+        obs.get_ranges(stored.store, "k", starts=[0], ends=[5], into=[], stream=True)
+    assert list(obs.get_ranges(stored.store, "k", starts=[], ends=[], stream=True)) == []
+
+
+def test_get_ranges_stream_raises_what_fails(stored: Subject, face: Face):
+    async def later() -> None:
+        async for _ in obs.get_ranges_async(
+            stored.store, "k", starts=[0, 5000], ends=[5, 5010], coalesce=0, stream=True
+        ):
+            pass
+
+    def at_once() -> None:
+        for _ in obs.get_ranges(stored.store, "k", starts=[0, 5000], ends=[5, 5010], coalesce=0, stream=True):
+            pass
+
+    with pytest.raises((obs.GenericError, ValueError)):
+        face.run(later if face.is_async else at_once)
+
+
+def test_first_range_is_there_before_the_last_is_sent(fake_s3: FakeS3):
+    fake_s3.add("k", DATA)
+    fake_s3.inject(stall(5, 1.5), when=lambda request: request.headers.get("range", "").startswith("bytes=0-"))
+    stream = obs.get_ranges(S3Store(**fake_s3.config()), "k", starts=[0, 500], ends=[10, 510], coalesce=0, stream=True)
+    assert next(stream) == (1, DATA[500:510])
+    assert next(stream) == (0, DATA[:10])
+    assert list(stream) == []
+
+
+@pytest.mark.parametrize("size", [0, 1000, 300_000])
+def test_readinto(subject: Subject, face: Face, size: int):
+    data = random.Random(size).randbytes(size)
+    obs.put(subject.store, "k", data)
+    target = bytearray(size + 10)
+    result = face.get(subject.store, "k")
+    read = result.readinto_async if face.is_async else result.readinto
+    assert face.run(lambda: read(target)) == size
+    assert target == data + bytes(10)
+    with pytest.raises(ValueError, match="disposed"):
+        face.run(lambda: read(target))
+
+
+def test_readinto_refuses_wrong_buffers(stored: Subject, tmp_path: Path):
+    for buffer, kind in ((bytes(1000), TypeError), (bytearray(999), ValueError), ("text", TypeError)):
+        result = obs.get(stored.store, "k")
+        with pytest.raises(kind, match="buffer"):
+            result.readinto(buffer)
+        assert result.bytes() == DATA, "the body is still there"
+    numbers = np.zeros((125,), dtype="u8")
+    assert obs.get(stored.store, "k").readinto(numbers) == 1000
+    assert numbers.tobytes() == DATA
+    part = obs.get(stored.store, "k", options={"range": (10, 20)})
+    with open(tmp_path / "map", "w+b") as file:
+        file.truncate(4096)
+        with mmap.mmap(file.fileno(), 4096) as mapped:
+            assert part.readinto(mapped) == 10
+            assert mapped[:10] == DATA[10:20]
+    with mmap.mmap(-1, 4096) as shared:  # with the children of this process
+        assert obs.get_range(stored.store, "k", start=0, end=1000, into=shared) == 1000
+        assert shared[:1000] == DATA

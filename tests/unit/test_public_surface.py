@@ -45,6 +45,7 @@ RESULTS = [
     "ArrowListStream",
     "AsyncReadableFile",
     "AsyncWritableFile",
+    "RangeStream",
     "ReadableFile",
     "WritableFile",
     "Bytes",
@@ -182,7 +183,7 @@ EXPECTED = {
     "put": "store path file *attributes tags mode use_multipart chunk_size max_concurrency",
     "get": "store path *options",
     "get_range": "store path *start end length offset into",
-    "get_ranges": "store path *starts ends lengths coalesce into",
+    "get_ranges": "store path *starts ends lengths coalesce into stream",
     "head": "store path",
     "list": "store prefix *offset chunk_size return_arrow match concurrency",
     "list_with_delimiter": "store prefix *return_arrow match",
@@ -270,7 +271,7 @@ def test_builtins_are_not_shadowed_where_it_matters() -> None:
     hints = typing.get_type_hints(
         _functions.get_ranges, localns={"ObjectStore": ObjectStoreMethods, "builtins": __import__("builtins")}
     )
-    assert hints["return"] == list[Any]
+    assert hints["return"] == list[Any] | obstore.RangeStream
     assert hints["starts"] == collections.abc.Sequence[int]
 
 

@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "_run": LEAVES | {"_engine", "_run"},
     "_streams": LEAVES | {"_engine", "_files", "_ops", "_run", "_streams"},
     "_files": LEAVES | {"_engine", "_files", "_ops", "_run", "_streams"},
+    "_ranges": LEAVES | {"_engine", "_files", "_ops", "_ranges", "_run"},
     "_listings": LEAVES | {"_arrow", "_engine", "_listings", "_ops", "_run", "_streams"},
     "_arrow": LEAVES | {"_engine"},
 }
