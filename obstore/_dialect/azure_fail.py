@@ -57,6 +57,8 @@ class AzureFailures(Failures):
         # Azure hides what exists: anonymous requests to private containers find nothing.
         if request.signed is False and found.status in (401, 403, 404, 409) and found.code != "BlobNotFound":
             return "the request was anonymous: give credentials, or check that the container is public"
+        if request.operation == "token" and found.status == 403:
+            return "to sign URLs the identity needs the role Storage Blob Delegator, or one that contains it"
         if hint := azure_errors.hint_of_code(found.code):
             return hint
         return errors.hint_for(
@@ -73,7 +75,7 @@ class AzureFailures(Failures):
     ) -> type[exceptions.BaseError]:
         if verdict == "throttled":
             return exceptions.ThrottledError
-        if request.operation in ("list", "bulk_delete", "token") or found.code in azure_errors.CONFLICTS:
+        if request.operation in ("list", "bulk_delete") or found.code in azure_errors.CONFLICTS:
             return exceptions.GenericError
         if request.condition == "create" and status in (409, 412):
             if request.operation == "copy" and status == 412:

@@ -146,7 +146,14 @@ class AzurePresigner:
         expires_at = time.time() + self.clock_offset + spec.expires_s
         signer: AccountKey | DelegationKey
         if type(found) is BearerToken:
-            signer = yield from self._delegation_key(expires_at, found, send)
+            try:
+                signer = yield from self._delegation_key(expires_at, found, send)
+            except exceptions.UnauthenticatedError:
+                if not source.renewable:
+                    raise
+                # The service calls the token expired, whatever its expiry says: once more with a fresh one.
+                renewed = yield from credential(source, after=found)
+                signer = yield from self._delegation_key(expires_at, renewed, send)
         else:
             signer = found
         urls = []

@@ -34,7 +34,7 @@ MODIFIED = {"last-modified": "Sun, 06 Nov 1994 08:49:37 GMT", "etag": '"0x8D"'}
 
 def store_of(server: ScriptedServer, **config: Any) -> AzureStore:
     given = {"account_key": KEY, **config}
-    if "sas_key" in given or "token" in given:
+    if given.keys() & {"sas_key", "token", "credential_provider"}:
         del given["account_key"]
     return AzureStore(
         "cont",
@@ -222,6 +222,53 @@ def test_a_wrong_clock_is_corrected_once(scripted: ScriptedServer):
     obs.put(store, "l", b"x")
     dates = [datetime.strptime(r.headers["x-ms-date"], "%a, %d %b %Y %H:%M:%S GMT") for r in scripted.requests]  # noqa: DTZ007
     assert [round((date - dates[0]) / timedelta(hours=1)) for date in dates] == [0, 3, 3]
+
+
+# ---- user delegation: "Get User Delegation Key" ------------------------------------------------------------------------
+
+
+def delegation_key() -> Reply:
+    fields = {
+        "SignedOid": "oid",
+        "SignedTid": "tid",
+        "SignedStart": "2026-11-26T00:00:00Z",
+        "SignedExpiry": "2026-11-27T00:00:00Z",
+        "SignedService": "b",
+        "SignedVersion": "2023-11-03",
+        "Value": KEY,
+    }
+    inside = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items())
+    body = f'\ufeff<?xml version="1.0" encoding="utf-8"?><UserDelegationKey>{inside}</UserDelegationKey>'
+    return Reply(200, {"content-type": "application/xml"}, body.encode())
+
+
+def test_key_of_a_user_is_fetched_once_and_with_a_fresh_token(scripted: ScriptedServer):
+    tokens = iter(["stale", "fresh"])
+    store = store_of(
+        scripted,
+        credential_provider=lambda: {"token": next(tokens), "expires_at": None},
+    )
+    scripted.push(
+        refusal(401, "InvalidAuthenticationInfo"), refusal(401, "InvalidAuthenticationInfo"), delegation_key()
+    )
+    first = obs.sign(store, "GET", "k", timedelta(hours=1))
+    assert "skoid=oid&sktid=tid&" in first
+    assert scripted.requests[-1].headers["authorization"] == "Bearer fresh"
+    assert scripted.requests[-1].target == "/?restype=service&comp=userdelegationkey"
+    asked = len(scripted.requests)
+    obs.sign(store, "PUT", ["k", "l"], timedelta(hours=2))
+    assert len(scripted.requests) == asked
+    scripted.push(delegation_key())
+    obs.sign(store, "GET", "k", timedelta(days=6))  # longer than that key lives
+    assert len(scripted.requests) == asked + 1
+    with pytest.raises(obs.GenericError, match="can't be longer than 604800 seconds"):
+        obs.sign(store, "GET", "k", timedelta(days=8))
+
+
+def test_signing_without_the_role_for_it(scripted: ScriptedServer):
+    scripted.push(refusal(403, "AuthorizationPermissionMismatch"))
+    with pytest.raises(obs.PermissionDeniedError, match="Storage Blob Delegator"):
+        obs.sign(store_of(scripted, token="tok"), "GET", "k", timedelta(hours=1))
 
 
 # ---- hierarchical namespaces, versions, customer's keys ---------------------------------------------------------------
