@@ -86,7 +86,7 @@ tsan: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the tests in which
 	.ci/sanitize thread $(abspath $(VENV)) $(ARGS)
 
 clean: ## remove the environment and everything built; keep the test servers
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(CACHE)/wheel $(CACHE)/sanitize
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(CACHE)/wheel $(CACHE)/sanitize
 	find obstore tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 	find obstore -name '*.so' -delete -o -name '*.html' -delete
 	for pyx in $(wildcard obstore/*.pyx obstore/*/*.pyx); do rm -f "$${pyx%.pyx}.c"; done
