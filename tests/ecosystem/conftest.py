@@ -69,6 +69,8 @@ def make_place(kind: str, request: pytest.FixtureRequest) -> Place:
     if kind == "memory":
         name = f"m-{secrets.token_hex(6)}"
         return Place(kind, f"memory://{name}", {}, _memory(), name)
+    if kind in ("gcs", "azure"):
+        return cloud_place(kind, request)
     subject = make_subject("moto_gunicorn", request)
     assert subject.endpoint is not None
     endpoint = subject.endpoint
@@ -80,6 +82,20 @@ def make_place(kind: str, request: pytest.FixtureRequest) -> Place:
     }
     store = S3Store(**endpoint.config(subject.bucket))
     return Place(kind, f"s3://{subject.bucket}", options, store, subject.bucket, {"endpoint": endpoint})
+
+
+def cloud_place(kind: str, request: pytest.FixtureRequest) -> Place:
+    """Google's or Azure's, on their emulators, under the option names of gcsfs and adlfs."""
+    subject: Any = make_subject({"gcs": "fake_gcs", "azure": "azurite"}[kind], request)
+    endpoint = subject.endpoint
+    if kind == "gcs":
+        options = {"endpoint_url": endpoint.url, "token": "anon"}
+        return Place(kind, f"gs://{subject.bucket}", options, subject.store, subject.bucket)
+    text = f"DefaultEndpointsProtocol=http;AccountName={endpoint.account};AccountKey={endpoint.key};BlobEndpoint={endpoint.url};"
+    return Place(kind, f"abfs://{subject.bucket}", {"connection_string": text}, subject.store, subject.bucket)
+
+
+CLOUDS = ["gcs", pytest.param("azure", marks=pytest.mark.node)]
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from fsspec.tests import abstract
 
-from tests.ecosystem.conftest import Place, make_place
+from tests.ecosystem.conftest import CLOUDS, Place, make_place
 
 
 class Fixtures(abstract.AbstractFixtures):
     """What the suites ask for, on one of our stores."""
 
-    @pytest.fixture(params=["local", "memory", "s3"])
+    @pytest.fixture(params=["local", "memory", "s3", *CLOUDS])
     def place(self, request: pytest.FixtureRequest) -> Place:
         return make_place(request.param, request)
 
