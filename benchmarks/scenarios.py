@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from benchmarks.server import BUCKET, KEYS, SIZES
+from benchmarks.server import BUCKET, CLOUD_KEYS, KEYS, SIZES, size_of
 
 RUST = "rust"
-LISTED_BYTES = sum(number * 37 + 1 for number in range(KEYS))
 MB = 1e6
 
 
@@ -49,7 +48,8 @@ class Scenario:
         face: ``async`` or ``sync``; ``import`` for the row without requests.
         key: the object.
         concurrency: requests in flight: tasks, or threads.
-        server: ``plain``, ``tls``, ``sink`` (takes uploads) or ``delay`` (answers 30 ms late).
+        service: whose protocol is spoken.
+        server: ``plain``, ``tls``, ``gcs``, ``azure``, ``sink`` (takes uploads) or ``delay`` (answers 30 ms late).
         seconds: how long each measurement runs, after a fifth of it as warm-up.
         count: operations per thread, or bursts, instead of ``seconds``.
         burst: all requests start at once, ``concurrency`` of them, and errors are counted.
@@ -67,6 +67,7 @@ class Scenario:
     face: Literal["async", "sync", "import"]
     key: str = "k1"
     concurrency: int = 1
+    service: Literal["s3", "gcs", "azure"] = "s3"
     server: str = "plain"
     seconds: float = 1.5
     count: int = 0
@@ -97,7 +98,7 @@ class Scenario:
         elif self.op.startswith("put"):
             expect = None
         elif self.op.startswith("list"):
-            expect = LISTED_BYTES
+            expect = sum(map(size_of, range(KEYS if self.service == "s3" else CLOUD_KEYS)))
         return {**told, "bucket": BUCKET, "size": size, "start": size // 4, "length": size // 2, "expect": expect}
 
 
@@ -108,6 +109,46 @@ def _figures(rate: float = 0, cpu: float = 0) -> tuple[Goal, ...]:
 
 MANY = ("s3fs", "boto3", "pyarrow", "opendal")
 THREADED = ("boto3", "pyarrow")
+
+
+def _cloud(service: Literal["gcs", "azure"], name: str) -> tuple[Scenario, ...]:
+    """The rows of another service: the other workers speak S3 only."""
+    return (
+        Scenario(
+            f"get_async_64_{service}",
+            f"async GET 1 KiB, 64 in flight, {name}",
+            "get",
+            "async",
+            concurrency=64,
+            service=service,
+            server=service,
+            without=MANY,
+            goals=_figures(rate=3),
+        ),
+        Scenario(
+            f"put_async_64_{service}",
+            f"async PUT 1 KiB, 64 in flight, {name}",
+            "put",
+            "async",
+            concurrency=64,
+            service=service,
+            server="sink",
+            without=MANY,
+            goals=_figures(rate=1),
+        ),
+        Scenario(
+            f"list_{service}",
+            f"list 20,000 keys, {name}",
+            "list_objects",
+            "sync",
+            key="",
+            service=service,
+            server=service,
+            without=MANY,
+            goals=_figures(rate=1),
+        ),
+    )
+
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
@@ -148,6 +189,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         concurrency=64,
         server="tls",
         limits=("libcurl", "wrk"),
+        goals=_figures(rate=3),
     ),
     Scenario(
         "get_async_64_busy",
@@ -215,6 +257,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         concurrency=16,
         server="tls",
         limits=("libcurl",),
+        goals=_figures(rate=1),
         unit="mb_s",
     ),
     Scenario(
@@ -303,6 +346,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         goals=_figures(rate=3),
     ),
     Scenario("list_arrow", "list 100,000 keys as Arrow", "list_arrow", "sync", key="", count=1, without=MANY),
+    *_cloud("gcs", "GCS"),
+    *_cloud("azure", "Azure"),
     Scenario(
         "inflight_10000_nofile256",
         "10,000 GETs at once, 30 ms away, RLIMIT_NOFILE 256",

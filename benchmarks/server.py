@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 import resource
@@ -17,7 +18,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ BUCKET = "bench"
 KEYS = 100_000
 PAGE_KEYS = 1000
 DELAY_MS = 30
+# Listings of the other services are shorter: a row more should cost seconds.
+CLOUD_KEYS = 20_000
+AZURE_PAGE_KEYS = 5000
 SIZES = {"k1": 1 << 10, "k4": 4 << 10, "m1": 1 << 20, "m8": 8 << 20, "g1": 1 << 30}
 
 
@@ -37,7 +41,7 @@ class MissingToolError(Exception):
 
 @dataclass(frozen=True)
 class Servers:
-    """Where things are: `endpoints` by name (plain, tls, sink, delay), `sizes` and `sha256` by object, the CA file."""
+    """Where things are: `endpoints` by name (see `serve`), `sizes` and `sha256` by object, the CA file."""
 
     endpoints: dict[str, str]
     sizes: dict[str, int]
@@ -78,6 +82,9 @@ def compile_c(name: str, into: Path) -> Path:
 def serve(cache: Path) -> Iterator[Servers]:
     """Runs the servers while the context lasts; what they serve is in memory and goes with them.
 
+    Objects and listings: ``plain`` and ``tls`` (as S3 has them), ``gcs`` (both of its APIs) and ``azure``. Uploads of all
+    three: ``sink``; answers 30 ms late: ``delay``.
+
     Raises:
         MissingToolError: nginx, openssl or a C compiler is missing.
         RuntimeError: a server did not come up.
@@ -89,22 +96,25 @@ def serve(cache: Path) -> Iterator[Servers]:
         top = Path(root)
         top.chmod(0o755)
         sha256 = _write_objects(top / "www" / BUCKET)
-        _write_pages(top / "pages")
+        for service, pages in (("s3", _s3_pages()), ("gcs", _gcs_pages()), ("azure", _azure_pages())):
+            _write_pages(top / "pages" / service, pages)
         ca_file = _write_certificate(openssl, top)
-        plain, tls, up, late = _free_ports(4)
-        (top / "nginx.conf").write_text(_nginx_conf(top, plain, tls))
+        plain, tls, gcs, azure, up, late = ports = _free_ports(6)
+        (top / "nginx.conf").write_text(_nginx_conf(top, plain, tls, gcs, azure))
         commands: list[list[str]] = [
             [nginx, "-p", root, "-e", str(top / "error.log"), "-c", str(top / "nginx.conf")],
             [str(sink), str(up), "0"],
             [str(sink), str(late), str(DELAY_MS)],
         ]
         pids = [running.enter_context(_running(command, top / "server.log")) for command in commands]
-        for port in (plain, tls, up, late):
+        for port in ports:
             _wait(port, top)
         yield Servers(
             endpoints={
                 "plain": f"http://127.0.0.1:{plain}",
                 "tls": f"https://127.0.0.1:{tls}",
+                "gcs": f"http://127.0.0.1:{gcs}",
+                "azure": f"http://127.0.0.1:{azure}",
                 "sink": f"http://127.0.0.1:{up}",
                 "delay": f"http://127.0.0.1:{late}",
             },
@@ -169,24 +179,101 @@ def _write_objects(where: Path) -> dict[str, str]:
     return digests
 
 
-def _write_pages(where: Path) -> None:
-    """The answers to ListObjectsV2, one file per page, named after the continuation token that asks for it."""
-    where.mkdir()
-    pages = KEYS // PAGE_KEYS
+def _write_pages(where: Path, pages: Iterable[tuple[str, str]]) -> None:
+    where.mkdir(parents=True)
+    for name, text in pages:
+        (where / name).write_text(text)
+
+
+def _numbers(keys: int, page_keys: int) -> Iterator[tuple[str, str, range]]:
+    """Of each page its token, the next one's (empty: it is the last), and the numbers of its keys."""
+    pages = keys // page_keys
     for page in range(pages):
-        more = page + 1 < pages
-        token = f"<NextContinuationToken>p{page + 1:04d}</NextContinuationToken>" if more else ""
+        after = f"p{page + 1:04d}" if page + 1 < pages else ""
+        yield f"p{page:04d}", after, range(page * page_keys, (page + 1) * page_keys)
+
+
+def key_of(number: int) -> str:
+    """A key of the listings."""
+    return f"data/year=2026/part-{number:08d}.parquet"
+
+
+def size_of(number: int) -> int:
+    """The size that listings give it."""
+    return number * 37 + 1
+
+
+def _s3_pages() -> Iterator[tuple[str, str]]:
+    """The answers to ListObjectsV2, one file per page, named after the continuation token that asks for it."""
+    for page, after, numbers in _numbers(KEYS, PAGE_KEYS):
         contents = "".join(
-            f"<Contents><Key>{escape(f'data/year=2026/part-{number:08d}.parquet')}</Key>"
+            f"<Contents><Key>{escape(key_of(number))}</Key>"
             f"<LastModified>2026-01-01T00:00:{number % 60:02d}.000Z</LastModified>"
-            f"<ETag>&quot;{number:032x}&quot;</ETag><Size>{number * 37 + 1}</Size><StorageClass>STANDARD</StorageClass></Contents>"
-            for number in range(page * PAGE_KEYS, (page + 1) * PAGE_KEYS)
+            f"<ETag>&quot;{number:032x}&quot;</ETag><Size>{size_of(number)}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+            for number in numbers
         )
-        (where / f"p{page:04d}.xml").write_text(
+        text = (
             '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-            f"<Name>{BUCKET}</Name><Prefix></Prefix>{token}<KeyCount>{PAGE_KEYS}</KeyCount><MaxKeys>{PAGE_KEYS}</MaxKeys>"
-            f"<IsTruncated>{str(more).lower()}</IsTruncated>{contents}</ListBucketResult>"
+            f"<Name>{BUCKET}</Name><Prefix></Prefix>{_token('NextContinuationToken', after)}<KeyCount>{PAGE_KEYS}</KeyCount>"
+            f"<MaxKeys>{PAGE_KEYS}</MaxKeys><IsTruncated>{str(bool(after)).lower()}</IsTruncated>{contents}</ListBucketResult>"
         )
+        yield f"{page}.xml", text
+
+
+def _gcs_pages() -> Iterator[tuple[str, str]]:
+    """Each page of a bucket of Google's in its JSON API, with the fields that are asked for, and in its XML API, with all."""
+    for page, after, numbers in _numbers(CLOUD_KEYS, PAGE_KEYS):
+        generation = 1_767_225_600_000_000
+        items = [
+            {
+                "name": key_of(number),
+                "generation": str(generation + number),
+                "size": str(size_of(number)),
+                "updated": f"2026-01-01T00:00:{number % 60:02d}.123Z",
+                "etag": f"{number:014d}EAE=",
+            }
+            for number in numbers
+        ]
+        document = {"nextPageToken": after, "items": items} if after else {"items": items}
+        yield f"{page}.json", json.dumps(document, indent=2)
+        contents = "".join(
+            f"<Contents><Key>{escape(key_of(number))}</Key><Generation>{generation + number}</Generation>"
+            f"<MetaGeneration>1</MetaGeneration><LastModified>2026-01-01T00:00:{number % 60:02d}.123Z</LastModified>"
+            f"<ETag>&quot;{number:032x}&quot;</ETag><Size>{size_of(number)}</Size></Contents>"
+            for number in numbers
+        )
+        text = (
+            "<?xml version='1.0' encoding='UTF-8'?><ListBucketResult xmlns='http://doc.s3.amazonaws.com/2006-03-01'>"
+            f"<Name>{BUCKET}</Name><Prefix></Prefix>{_token('NextContinuationToken', after)}<KeyCount>{PAGE_KEYS}</KeyCount>"
+            f"<IsTruncated>{str(bool(after)).lower()}</IsTruncated>{contents}</ListBucketResult>"
+        )
+        yield f"{page}.xml", text
+
+
+def _azure_pages() -> Iterator[tuple[str, str]]:
+    """The answers to List Blobs, with the properties that the service gives of a block blob."""
+    for page, after, numbers in _numbers(CLOUD_KEYS, AZURE_PAGE_KEYS):
+        blobs = "".join(
+            f"<Blob><Name>{escape(key_of(number))}</Name><Properties>"
+            "<Creation-Time>Thu, 01 Jan 2026 00:00:00 GMT</Creation-Time>"
+            f"<Last-Modified>Thu, 01 Jan 2026 00:00:{number % 60:02d} GMT</Last-Modified>"
+            f"<Etag>0x8DE48D{number:09X}</Etag><Content-Length>{size_of(number)}</Content-Length>"
+            "<Content-Type>application/octet-stream</Content-Type><Content-Encoding /><Content-Language />"
+            "<Content-CRC64 /><Content-MD5>sQqNsWTgdUEFt6mb5y4/5Q==</Content-MD5><Cache-Control /><Content-Disposition />"
+            "<BlobType>BlockBlob</BlobType><AccessTier>Hot</AccessTier><AccessTierInferred>true</AccessTierInferred>"
+            "<LeaseStatus>unlocked</LeaseStatus><LeaseState>available</LeaseState><ServerEncrypted>true</ServerEncrypted>"
+            "</Properties><OrMetadata /></Blob>"
+            for number in numbers
+        )
+        text = (
+            '<?xml version="1.0" encoding="utf-8"?><EnumerationResults ServiceEndpoint="https://benchmark.blob.core.windows.net/" '
+            f'ContainerName="{BUCKET}"><Blobs>{blobs}</Blobs>{_token("NextMarker", after) or "<NextMarker />"}</EnumerationResults>'
+        )
+        yield f"{page}.xml", text
+
+
+def _token(tag: str, token: str) -> str:
+    return f"<{tag}>{token}</{tag}>" if token else ""
 
 
 def _write_certificate(openssl: str, top: Path) -> Path:
@@ -206,7 +293,7 @@ def _write_certificate(openssl: str, top: Path) -> Path:
     return top / "ca.pem"
 
 
-def _nginx_conf(top: Path, plain: int, tls: int) -> str:
+def _nginx_conf(top: Path, plain: int, tls: int, gcs: int, azure: int) -> str:
     temp = "".join(
         f"  {kind}_temp_path {top}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -219,15 +306,35 @@ http {{
   access_log off; server_tokens off; etag on; default_type application/octet-stream;
   sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 100000000; keepalive_timeout 300s;
   open_file_cache max=1000 inactive=300s; open_file_cache_valid 300s;
-  map $args $page {{ default p0000; "~(?:^|&)continuation-token=(?<token>p\d+)" $token; }}
+  map $args $page {{ default p0000; "~(?:^|&)(?:continuation-token|pageToken|marker)=(?<token>p\d+)" $token; }}
   server {{
     listen 127.0.0.1:{plain} backlog=4096;
     listen 127.0.0.1:{tls} ssl backlog=4096;
     ssl_certificate {top}/server.pem; ssl_certificate_key {top}/server.key; ssl_session_cache shared:tls:10m;
     root {top}/www;
-    location ~ ^/{BUCKET}/?$ {{ types {{ }} default_type application/xml; root {top}/pages; try_files /$page.xml =404; }}
+    location ~ ^/{BUCKET}/?$ {{ types {{ }} default_type application/xml; root {top}/pages/s3; try_files /$page.xml =404; }}
     # Any number of small objects, all of the same bytes: many/k4/00001 ...
     location ~ ^/{BUCKET}/many/(?<one>k\d)/ {{ rewrite ^ /{BUCKET}/$one break; }}
+    location / {{ }}
+  }}
+  # Google's two APIs: a bucket is under its name in one and under /storage/v1/b in the other.
+  server {{
+    listen 127.0.0.1:{gcs} backlog=4096;
+    root {top}/www;
+    add_header x-goog-generation 1767225600000000; add_header x-goog-metageneration 1; add_header x-goog-storage-class STANDARD;
+    add_header x-goog-stored-content-encoding identity; add_header x-guploader-uploadid $request_id;
+    location ~ ^/{BUCKET}/?$ {{ types {{ }} default_type application/xml; root {top}/pages/gcs; try_files /$page.xml =404; }}
+    location = /storage/v1/b/{BUCKET}/o {{ default_type application/json; root {top}/pages/gcs; try_files /$page.json =404; }}
+    location ~ ^/storage/v1/b/{BUCKET}/o/(?<name>\w+)$ {{ rewrite ^ /{BUCKET}/$name break; }}
+    location / {{ }}
+  }}
+  server {{
+    listen 127.0.0.1:{azure} backlog=4096;
+    root {top}/www;
+    add_header x-ms-request-id $request_id; add_header x-ms-version 2023-11-03; add_header x-ms-blob-type BlockBlob;
+    add_header x-ms-creation-time "Thu, 01 Jan 2026 00:00:00 GMT"; add_header x-ms-lease-status unlocked;
+    add_header x-ms-lease-state available; add_header x-ms-server-encrypted true;
+    location ~ ^/{BUCKET}/?$ {{ types {{ }} default_type application/xml; root {top}/pages/azure; try_files /$page.xml =404; }}
     location / {{ }}
   }}
 }}

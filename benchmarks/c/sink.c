@@ -1,8 +1,9 @@
 /* sink PORT DELAY_MS - an object server for what nginx cannot do: bodies are counted and thrown away, answers wait.
  *
- * GET and HEAD of anything answer 1 KiB; PUT takes a body of any size (Content-Length or chunked) and forgets it; POST
- * begins and completes multipart uploads. Every answer leaves DELAY_MS after its request has arrived whole: what a
- * distant server looks like from a client that is never short of bandwidth. One thread, epoll, no allocation per request.
+ * GET and HEAD of anything answer 1 KiB; PUT takes a body of any size (Content-Length or chunked) and forgets it, in the
+ * way of S3 or of Azure; POST begins and completes multipart uploads, or takes an object as Google's JSON API does. Every
+ * answer leaves DELAY_MS after its request has arrived whole: what a distant server looks like from a client that is never
+ * short of bandwidth. One thread, epoll, no allocation per request.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -23,7 +24,16 @@
 enum { HEAD_BYTES = 16384, SCRATCH_BYTES = 1 << 18, MAX_FDS = 1 << 16, EVENTS = 256 };
 
 typedef enum { IN_HEAD, IN_BODY, IN_CHUNK_SIZE, IN_CHUNK, IN_CHUNK_END, IN_TRAILER, ANSWERING } state;
-typedef enum { ANSWER_OBJECT, ANSWER_HEAD, ANSWER_STORED, ANSWER_BEGUN, ANSWER_COMPLETED, ANSWER_DELETED } answer;
+typedef enum {
+  ANSWER_OBJECT,
+  ANSWER_HEAD,
+  ANSWER_STORED,
+  ANSWER_CREATED,
+  ANSWER_RESOURCE,
+  ANSWER_BEGUN,
+  ANSWER_COMPLETED,
+  ANSWER_DELETED
+} answer;
 
 typedef struct {
   state state;
@@ -89,6 +99,14 @@ static void send_answer(int fd) {
     break;
   case ANSWER_DELETED:
     status = "204 No Content";
+    break;
+  case ANSWER_RESOURCE:
+    type = "application/json";
+    n_body = (size_t)snprintf(body, sizeof body,
+                              "{\n  \"generation\": \"1767225600000000\",\n  \"etag\": \"CICA4NOyxJEDEAE=\"\n}\n");
+    break;
+  case ANSWER_CREATED:
+    status = "201 Created";
     break;
   case ANSWER_STORED:
     break;
@@ -200,12 +218,14 @@ static int begin_request(int fd, size_t head_bytes) {
   } else if (strncmp(head, "HEAD ", 5) == 0) {
     c->answer = ANSWER_HEAD;
   } else if (strncmp(head, "PUT ", 4) == 0) {
-    c->answer = ANSWER_STORED;
+    c->answer = find_header(head, "x-ms-version") != NULL ? ANSWER_CREATED : ANSWER_STORED;
   } else if (strncmp(head, "DELETE ", 7) == 0) {
     c->answer = ANSWER_DELETED;
   } else if (strncmp(head, "POST ", 5) == 0) {
     char *uploads = strstr(head, "?uploads");
-    c->answer = uploads != NULL && uploads < line_end ? ANSWER_BEGUN : ANSWER_COMPLETED;
+    c->answer = strncmp(head, "POST /upload/", 13) == 0 ? ANSWER_RESOURCE
+                : uploads != NULL && uploads < line_end ? ANSWER_BEGUN
+                                                        : ANSWER_COMPLETED;
   } else {
     return -1;
   }

@@ -27,6 +27,8 @@ CHUNK_BYTES = 8 << 20
 PART_BYTES = 5 << 20
 PART_CONCURRENCY = 12
 CREDENTIALS = {"access_key_id": "benchmark", "secret_access_key": "not-a-secret", "region": "us-east-1"}
+GCS_CREDENTIALS = {"bearer_token": "not-a-secret"}
+AZURE_CREDENTIALS = {"account_name": "benchmark", "account_key": "bm90LWEtc2VjcmV0"}  # of "not-a-secret"
 clock = time.perf_counter
 
 

@@ -7,10 +7,20 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
-from harness import CHUNK_BYTES, CREDENTIALS, PART_BYTES, PART_CONCURRENCY, Peer, UnsupportedError, main
+from harness import (
+    AZURE_CREDENTIALS,
+    CHUNK_BYTES,
+    CREDENTIALS,
+    GCS_CREDENTIALS,
+    PART_BYTES,
+    PART_CONCURRENCY,
+    Peer,
+    UnsupportedError,
+    main,
+)
 
 import obstore
-from obstore.store import S3Store
+from obstore.store import AzureStore, GCSStore, S3Store
 
 try:
     from obstore import bulk
@@ -20,6 +30,14 @@ except ImportError:  # the Rust library
 IN_FLIGHT = 64
 
 
+def _store(service: str, bucket: str, endpoint: str, options: dict[str, Any]) -> Any:
+    if service == "gcs":
+        return GCSStore(bucket, base_url=endpoint, client_options=options, **GCS_CREDENTIALS)
+    if service == "azure":
+        return AzureStore(bucket, endpoint=endpoint, client_options=options, **AZURE_CREDENTIALS)
+    return S3Store(bucket, endpoint=endpoint, virtual_hosted_style_request=False, client_options=options, **CREDENTIALS)
+
+
 class Obstore(Peer):
     modules: ClassVar[tuple[str, ...]] = ("obstore",)
 
@@ -27,13 +45,7 @@ class Obstore(Peer):
         super().__init__(job)
         options: dict[str, Any] = {"allow_invalid_certificates": True} if self.tls else {"allow_http": True}
         options["timeout"] = "120s"
-        self.store = S3Store(
-            self.bucket,
-            endpoint=self.endpoint,
-            virtual_hosted_style_request=False,
-            client_options=options,
-            **CREDENTIALS,
-        )
+        self.store: Any = _store(job["service"], self.bucket, self.endpoint, options)
 
     def version(self) -> str:
         return str(obstore.__version__)
