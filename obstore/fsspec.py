@@ -270,6 +270,8 @@ class FsspecStore(AsyncFileSystem):  # type: ignore[misc]  # fsspec is not typed
         if not bucket:
             raise ValueError(f"the path names no bucket; paths of {self._name} are bucket/key")
         found = translate(self._scheme, self._options, self._config, self._client_options, self._retry_config)
+        if self._name == "http":
+            found.client.setdefault("allow_http", True)  # the protocol was asked for by its name
         arguments: dict[str, Any] = {
             "config": found.config or None,
             "client_options": found.client or None,

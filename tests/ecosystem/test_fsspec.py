@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fnmatch
+import functools
+import http.server
 import io
 import json
 import os
@@ -12,6 +14,7 @@ import pickle
 import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -513,3 +516,22 @@ def test_asynchronous(place: Place):
         assert await fs._find(place.bare) == []
 
     asyncio.run(main())
+
+
+def test_web_server(scratch: Path):
+    (scratch / "d").mkdir()
+    (scratch / "d" / "a.txt").write_bytes(b"hello")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(scratch))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            fs, path = fsspec.url_to_fs(f"obstore+http://127.0.0.1:{server.server_port}/d/a.txt")
+            assert fs.cat_file(path) == b"hello"
+            assert fs.info(path)["size"] == 5
+            assert fs._split_path(path) == (f"127.0.0.1:{server.server_port}", "d/a.txt")
+            with pytest.raises(FileNotFoundError):
+                fs.cat_file(f"{path}x")
+        finally:
+            server.shutdown()
+            serving.join()
