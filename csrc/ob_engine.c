@@ -396,8 +396,8 @@ static void plan_token_locked(ob_engine *e, ob_endpoint *endpoint, int64_t now_u
   }
 }
 
-/* An answer that refuses, at a time when others are served: what it served since the last lesson is what it can do. False: no rate
- * was known before, so that fewer at a time are needed as well. */
+/* An answer that refuses, at a time when others are served: what it served since the last lesson is what it can do. False: the
+ * rate is little more than a guess yet, so that fewer at a time are needed as well. */
 static bool learn_rate_locked(ob_endpoint *endpoint, int64_t now_us) {
   int64_t span_us = now_us - endpoint->learn_us + endpoint->before_us;
   int64_t served = endpoint->served + endpoint->before;
@@ -405,8 +405,8 @@ static bool learn_rate_locked(ob_endpoint *endpoint, int64_t now_us) {
   if (first && (served == 0 || span_us > 3000000)) return false;
   endpoint->refused_us = now_us;
   endpoint->refused++;
-  if (!first && (span_us < LEARN_US || (served < LEARN_ANSWERS && span_us < 1000000))) return true;
-  if (!first && endpoint->refused * LEARN_ONE_IN <= served) return true;
+  if (!first && (span_us < LEARN_US || (served < LEARN_ANSWERS && span_us < 1000000))) return endpoint->lessons > 1;
+  if (!first && endpoint->refused * LEARN_ONE_IN <= served) return endpoint->lessons > 1;
   if (first && span_us < LEARN_US / 2) span_us = LEARN_US / 2;
   if (served > 0) {
     endpoint->known = (double)served / (double)span_us * 1e6;
@@ -431,7 +431,7 @@ static bool learn_rate_locked(ob_endpoint *endpoint, int64_t now_us) {
   endpoint->lessons++;
   endpoint->grown_us = endpoint->learn_us = now_us;
   endpoint->served = endpoint->refused = endpoint->before = endpoint->before_us = 0;
-  return !first;
+  return endpoint->lessons > 1;
 }
 
 /* As long as nothing is refused, a little more is tried, and more of it the longer that goes well. */
