@@ -69,7 +69,7 @@ class Scenario:
     concurrency: int = 1
     service: Literal["s3", "gcs", "azure"] = "s3"
     server: str = "plain"
-    seconds: float = 1.5
+    seconds: float = 1.0
     count: int = 0
     burst: bool = False
     busy: bool = False
