@@ -32,7 +32,7 @@ csrc = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.c"
 csrc_headers = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.[hd]*"))
 
 extensions = [
-    # The only extension that compiles csrc/: linked into two, its globals would exist twice.
+    # The only extension that compiles all of csrc/: linked into two, its globals would exist twice.
     Extension(
         "obstore._engine._core",
         ["obstore/_engine/_core.pyx", *csrc],
@@ -46,10 +46,12 @@ extensions = [
     *(
         Extension(
             f"obstore._auth.{name}",
-            [f"obstore/_auth/{name}.pyx"],
+            [f"obstore/_auth/{name}.pyx", "csrc/ob_sha256.c"],  # it has no state
+            depends=["csrc/ob_sha256.h", "obstore/_auth/sha256.pxd"],
+            include_dirs=["csrc"],
             define_macros=macros,
             extra_compile_args=compile_args,
-            extra_link_args=link_args,
+            extra_link_args=[*link_args, "-pthread"],
         )
         for name in ("shared_key", "sigv4")
     ),

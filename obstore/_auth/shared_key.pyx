@@ -8,12 +8,15 @@ cimport cython
 
 import base64
 import binascii
-import hashlib
 import time
 from operator import itemgetter
 
-cdef object sha256 = hashlib.sha256
-cdef object b64encode = base64.b64encode
+from obstore._auth.sha256 cimport OB_SHA256_BYTES, ob_hmac, ob_hmac_key, ob_sha256
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+
+cdef object b2a_base64 = binascii.b2a_base64
 cdef object name_of = itemgetter(0)
 
 cdef tuple DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -70,10 +73,11 @@ cdef class Hmac:
         ValueError: it is empty or not base64.
     """
 
-    cdef object inner
-    cdef object outer
+    cdef ob_sha256 inner
+    cdef ob_sha256 outer
 
     def __init__(self, str key not None):
+        cdef bytes secret
         try:
             secret = base64.b64decode(key, validate=True)
         except (binascii.Error, ValueError):
@@ -81,22 +85,18 @@ cdef class Hmac:
             raise ValueError("the key is not base64") from None
         if not secret:
             raise ValueError("the key is empty")
-        if len(secret) > 64:
-            secret = sha256(secret).digest()
-        cdef bytes block = secret.ljust(64, b"\0")
-        self.inner = sha256(bytes([byte ^ 0x36 for byte in block]))
-        self.outer = sha256(bytes([byte ^ 0x5C for byte in block]))
+        ob_hmac_key(secret, len(secret), &self.inner, &self.outer)
 
     def __reduce__(self):
         raise TypeError("Hmac holds a secret and is not pickled")
 
     cpdef str sign(self, str text):
         """The signature of ``text``, in base64."""
-        inner = self.inner.copy()
-        inner.update(text.encode())
-        outer = self.outer.copy()
-        outer.update(inner.digest())
-        return b64encode(outer.digest()).decode("ascii")
+        cdef unsigned char[OB_SHA256_BYTES] mac
+        cdef Py_ssize_t size = 0
+        cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
+        ob_hmac(&self.inner, &self.outer, data, size, mac)
+        return b2a_base64(mac[:OB_SHA256_BYTES], newline=False).decode("ascii")
 
 
 def string_to_sign(

@@ -16,6 +16,17 @@ from operator import itemgetter
 
 from libc.stdlib cimport free, malloc
 
+from obstore._auth.sha256 cimport (
+    OB_SHA256_BYTES,
+    ob_hex,
+    ob_hmac,
+    ob_hmac_key,
+    ob_sha256,
+    ob_sha256_final,
+    ob_sha256_init,
+    ob_sha256_update,
+)
+
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
     object PyUnicode_DecodeASCII(const char* data, Py_ssize_t size, const char* errors)
@@ -170,33 +181,49 @@ def content_md5(body):
 cdef class SigningKey:
     """A derived key as the two SHA-256 states of its HMAC, with the texts that go with it. Never changes.
 
-    Copying two prepared states costs 0.6 us a signature, ``hmac.digest`` 1.4 us.
+    ``hmac.digest`` would begin with the key each time.
     """
 
     cdef str scope
     cdef str credential
-    cdef object inner
-    cdef object outer
+    cdef ob_sha256 inner
+    cdef ob_sha256 outer
 
     def __cinit__(self, str secret, str access_key_id, str day, str region, str service):
         cdef bytes key = f"AWS4{secret}".encode()
         for text in (day, region, service, "aws4_request"):
             key = hmac.digest(key, text.encode(), "sha256")
-        cdef bytes block = key.ljust(64, b"\0")
-        self.inner = sha256(bytes([byte ^ 0x36 for byte in block]))
-        self.outer = sha256(bytes([byte ^ 0x5C for byte in block]))
+        ob_hmac_key(key, len(key), &self.inner, &self.outer)
         self.scope = f"{day}/{region}/{service}/aws4_request"
         self.credential = f"{access_key_id}/{self.scope}"
 
     cdef str signature(self, str date, str canonical_request):
-        return self.digest(f"{ALGORITHM}\n{date}\n{self.scope}\n{sha256(canonical_request.encode()).hexdigest()}")
+        return self.digest(f"{ALGORITHM}\n{date}\n{self.scope}\n{hash_of(canonical_request)}")
 
     cdef str digest(self, str text):
-        inner = self.inner.copy()
-        inner.update(text.encode())
-        outer = self.outer.copy()
-        outer.update(inner.digest())
-        return outer.hexdigest()
+        cdef unsigned char[OB_SHA256_BYTES] mac
+        cdef Py_ssize_t size = 0
+        cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
+        ob_hmac(&self.inner, &self.outer, data, size, mac)
+        return hex_of(mac)
+
+
+cdef str hash_of(str text):
+    """SHA-256 of a text in UTF-8, in hexadecimal digits."""
+    cdef unsigned char[OB_SHA256_BYTES] digest
+    cdef ob_sha256 sha
+    cdef Py_ssize_t size = 0
+    cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
+    ob_sha256_init(&sha)
+    ob_sha256_update(&sha, data, size)
+    ob_sha256_final(&sha, digest)
+    return hex_of(digest)
+
+
+cdef str hex_of(const unsigned char* digest):
+    cdef char[2 * OB_SHA256_BYTES] text
+    ob_hex(digest, text)
+    return PyUnicode_DecodeASCII(text, 2 * OB_SHA256_BYTES, NULL)
 
 
 cdef str normal_value(str name, value):

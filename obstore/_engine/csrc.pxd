@@ -1,4 +1,4 @@
-# The C core as Cython sees it: the only file with `cdef extern`. Contracts are in csrc/*.h.
+# The C core as Cython sees it: the only file with `cdef extern` but for _auth/sha256.pxd. Contracts are in csrc/*.h.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 
