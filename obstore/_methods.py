@@ -257,12 +257,13 @@ class ObjectStoreMethods:
         coalesce: int = DEFAULT_COALESCE,
         into: Any = None,
         stream: bool = False,
-    ) -> Any:
+    ) -> builtins.list[Any] | RangeStream:
         """See `obstore.get_ranges`."""
         ranges: Any = functions.get_ranges
-        return ranges(
+        found: builtins.list[Any] | RangeStream = ranges(
             self, path, starts=starts, ends=ends, lengths=lengths, coalesce=coalesce, into=into, stream=stream
         )
+        return found
 
     @overload
     def get_ranges_async(

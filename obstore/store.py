@@ -16,7 +16,7 @@ from obstore._config.retry import BackoffConfig, RetryConfig
 from obstore._config.url import split_url
 from obstore._engine import lifecycle
 from obstore._methods import ObjectStoreMethods
-from obstore.exceptions import BaseError, NotSupportedError
+from obstore.exceptions import BaseError
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -126,6 +126,9 @@ else:
     _this = sys.modules[__name__]
 
 
+_CLOUDS = {"s3": "S3Store", "gcs": "GCSStore", "azure": "AzureStore"}
+
+
 def from_url(
     url: str,
     *,
@@ -147,14 +150,12 @@ def from_url(
     Raises:
         ValueError: it is no URL.
         GenericError: no store has such URLs.
-        NotSupportedError: it names a kind of store that is not there yet.
         BaseError: the store takes no such arguments.
     """
-    location = split_url(url)
-    if location.scheme == "s3":
-        from obstore._stores.s3 import S3Store
-
-        return S3Store.from_url(
+    scheme = split_url(url).scheme
+    if scheme in _CLOUDS:
+        cloud: Any = getattr(sys.modules[__name__], _CLOUDS[scheme])
+        store: ObjectStore = cloud.from_url(
             url,
             config=config,
             client_options=client_options,
@@ -162,45 +163,22 @@ def from_url(
             credential_provider=credential_provider,
             **kwargs,
         )
-    if location.scheme == "gcs":
-        from obstore._stores.gcs import GCSStore
-
-        return GCSStore.from_url(
-            url,
-            config=config,
-            client_options=client_options,
-            retry_config=retry_config,
-            credential_provider=credential_provider,
-            **kwargs,
-        )
-    if location.scheme == "azure":
-        from obstore._stores.azure import AzureStore
-
-        return AzureStore.from_url(
-            url,
-            config=config,
-            client_options=client_options,
-            retry_config=retry_config,
-            credential_provider=credential_provider,
-            **kwargs,
-        )
-    if location.scheme == "http":
+        return store
+    if scheme == "http":
         from obstore._stores.http import HTTPStore
 
         if config or kwargs or credential_provider is not None:
             raise BaseError("HTTPStore does not accept any configuration")
         return HTTPStore.from_url(url, client_options=client_options, retry_config=retry_config)
-    if location.scheme == "local":
+    if scheme == "local":
         from obstore._stores.local import LocalStore
 
         if credential_provider is not None:
             raise BaseError("LocalStore does not accept a credential_provider")
         flags = {name: value for name, value in kwargs.items() if name in ("automatic_cleanup", "mkdir")}
         return LocalStore.from_url(url, **flags)
-    if location.scheme == "memory":
-        from obstore._stores.memory import MemoryStore
+    from obstore._stores.memory import MemoryStore
 
-        if config or kwargs or credential_provider is not None:
-            raise BaseError("MemoryStore does not accept any configuration")
-        return MemoryStore()
-    raise NotSupportedError.of("", f"{location.scheme} stores are not available in this version")
+    if config or kwargs or credential_provider is not None:
+        raise BaseError("MemoryStore does not accept any configuration")
+    return MemoryStore()
