@@ -5,8 +5,10 @@
  * choose. With the argument "bench" measures instead.
  */
 #define ob_crc32c each_crc32c
+#define ob_crc32 each_crc32
 #define ob_crc64nvme each_crc64nvme
 #define ob_crc32c_combine each_crc32c_combine
+#define ob_crc32_combine each_crc32_combine
 #define ob_crc64nvme_combine each_crc64nvme_combine
 #include "../../csrc/ob_crc.c"
 #undef ob_crc32c

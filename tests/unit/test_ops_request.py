@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import weakref
+from typing import Any
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -40,6 +41,13 @@ class Clock:
         monkeypatch.setattr(retry_module.time, "monotonic", lambda: self.now)
 
 
+def delete_one(backend: Any) -> Any:
+    """Delete a key, and raise what became of it."""
+    for outcome in (yield from backend.delete(["k"])):
+        if outcome is not None:
+            raise outcome
+
+
 OPERATIONS = {
     "get": lambda backend: backend.get_range("k", 0, 3, None),
     "head": lambda backend: backend.head("k", None),
@@ -49,7 +57,7 @@ OPERATIONS = {
     "update": lambda backend: backend.put("k", [b"abc"], PutSpec(mode="update", e_tag='"e"')),
     "start": lambda backend: backend.start_upload("k", PutSpec()),
     "copy": lambda backend: backend.copy("a", "k", overwrite=True),
-    "delete": lambda backend: backend.delete(["k"]),
+    "delete": delete_one,
 }
 
 
@@ -81,6 +89,8 @@ def test_which_answers_are_asked_for_again(operation: str, status: int, code: st
     sends = 1 if not repeated else 3
     if operation == "copy" and status == 400 and not repeated:
         sends += 1  # looks whether the object was too large for one request
+    if operation == "delete" and status in (405, 501):
+        sends += 1  # the service may only lack deletions of many at once
     assert len(driver.sends) == sends
     assert caught.value.retryable is repeated
 
