@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import re
 import weakref
-from typing import Any
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
