@@ -102,7 +102,7 @@ def main(argv: list[str]) -> None:
     if not 1 <= len(argv) <= 2:
         raise SystemExit(f"usage: {__doc__.partition('``')[2].partition('``')[0]}")
     record = json.loads(Path(argv[0]).read_text())
-    write_plots(record, Path(argv[1]) if len(argv) == 2 else ROOT / "benchmarks" / "published")
+    write_plots(record, Path(argv[1]) if len(argv) == 2 else ROOT / "docs" / "figures")
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ def commit() -> str:
 
 def publish(record: dict[str, Any], scenarios: Sequence[Scenario]) -> None:
     """Keeps what the README shows, and what it was made of, in files that are committed."""
-    where = HERE / "published"
+    where = ROOT / "docs" / "figures"
     where.mkdir(exist_ok=True)
     (where / "results.json").write_text(json.dumps(record, indent=1) + "\n")
     (where / "scorecard.md").write_text("# Scorecard\n\n" + render(record, scenarios) + "\n")
@@ -290,7 +290,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="keep report, results and plots in benchmarks/published/, and put the summary between README.md's scorecard marks",
+        help="keep report, results and plots in docs/figures/, and put the summary between README.md's scorecard marks",
     )
     parser.add_argument("--list", action="store_true", help="print the scenarios and their figures, and stop")
     return parser.parse_args(argv)
