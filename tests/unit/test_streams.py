@@ -198,6 +198,7 @@ class Cursor:
         self.count = 0
         self.fetched = 0
         self.failing = failing
+        self.pause = 0.01
 
     @property
     def ended(self) -> bool:
@@ -205,7 +206,7 @@ class Cursor:
 
     def page(self) -> Op[list[Any]]:
         number = self.fetched
-        yield Sleep(0.01)
+        yield Sleep(self.pause)
         self.fetched += 1
         if number == self.failing:
             raise KeyError("mine")
@@ -288,13 +289,16 @@ def test_two_readers_at_a_time_are_refused_and_lose_nothing() -> None:
 
 
 def test_interrupted_reader_does_not_lock_others_out() -> None:
-    stream: Any = stream_of(Cursor(2), None)
+    cursor = Cursor(2)
+    cursor.pause = 30.0
+    stream: Any = stream_of(cursor, None)
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(stream.__anext__(), 0.001)
 
     asyncio.run(main())
+    cursor.pause = 0.0
     assert numbers(stream) == [0, 1]
 
 
