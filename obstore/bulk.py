@@ -838,6 +838,8 @@ def sync(
 ) -> BulkResult:
     """Make the target hold what the source holds: transfer what is missing, of another size, or older there.
 
+    Times that lie within a second of each other are equal: services tell them differently in different answers.
+
     Both sides are listed in order and compared as they come, so memory does not grow with their number. Called twice, the second
     call transfers nothing.
 

@@ -18,6 +18,10 @@ from obstore.exceptions import GenericError
 
 DELETE_BATCH = 1000
 
+# What a service says of an object's time in its listings and in its answers may lie some milliseconds apart, on both sides of a
+# second: rclone's does for one object in a hundred.
+_WINDOW_S = 1
+
 
 class Entry(NamedTuple):
     """An object or file of one side.
@@ -208,7 +212,7 @@ class Difference(Pages):
         if ours.size != theirs.size:
             return False
         # Services tell whole seconds in some answers and fractions in others.
-        return self._size_only or math.floor(theirs.modified) >= math.floor(ours.modified)
+        return self._size_only or math.floor(theirs.modified) + _WINDOW_S >= math.floor(ours.modified)
 
     def _doom(self, entry: Entry) -> Op[None]:
         if self._dry_run:
