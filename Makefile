@@ -62,7 +62,7 @@ fmt: $(STAMPS)/lint ## format all sources in place
 	$(BIN)/clang-format -i $(wildcard csrc/*.[ch] tests/csrc/*.[ch] benchmarks/c/*.c)
 
 # HAProxy and nginx come from the distribution: apt-get install haproxy nginx libnginx-mod-http-lua
-endurance: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## the tests of endurance at their full length: about three hours
+endurance: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## the tests of endurance at their full length: hours
 	OBSTORE_ENDURANCE=full OBSTORE_EXIT_RUNS=100 $(BIN)/python -m pytest -m "endurance or not endurance" tests/endurance tests/lifecycle/test_exit.py tests/lifecycle/test_bulk.py $(ARGS)
 
 bench: $(STAMPS)/build $(STAMPS)/test ## run the benchmarks (see benchmarks/README.md; ARGS=--publish keeps what they show)

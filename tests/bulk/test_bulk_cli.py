@@ -69,8 +69,9 @@ def test_ls(bucket: Subject, sh: Shell) -> None:
 
 
 def test_ls_as_a_table(bucket: Subject, sh: Shell, tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     assert sh("ls", "--arrow", "t.arrow", "--parquet", "t.parquet", url(bucket))[0] == 0
     table = pa.ipc.open_file(tmp_path / "t.arrow").read_all()
     assert table["size"].to_pylist() == [50, 70, 90, 90]
