@@ -6,15 +6,14 @@ Building a store checks its arguments and does nothing else: no request is sent,
 from __future__ import annotations
 
 import functools
-import importlib
 import operator
 import sys
 from typing import TYPE_CHECKING, Any
 
+from obstore import _lazy
 from obstore._config.client import ClientConfig
 from obstore._config.retry import BackoffConfig, RetryConfig
 from obstore._config.url import split_url
-from obstore._engine import lifecycle
 from obstore._methods import ObjectStoreMethods
 from obstore.exceptions import BaseError
 
@@ -113,8 +112,7 @@ else:
         if name in _UNIONS:
             value: Any = functools.reduce(operator.or_, [getattr(_this, each) for each in _UNIONS[name]])
         elif name in _HOME:
-            with lifecycle.setting_up():  # forks wait for it: a child must not find the import lock held
-                value = getattr(importlib.import_module(_HOME[name]), name)
+            value = _lazy.value_of(_HOME[name], name)
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = value

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 from obstore._engine import _core
+from obstore._lazy import setting_up
+
+__all__ = ["after_fork_in_child", "debug_info", "setting_up", "start"]
 
 _EXIT_TIMEOUT_MS = 1000
 
-# Held while something is set up once (libcurl loaded, modules imported for it), and by every fork: a child must not
-# begin in the middle of it, least of all with Python's own import locks held by threads that it does not have.
-_setup = threading.RLock()
 _child_hooks: list[Callable[[], None]] = []
 _started = False
 
@@ -33,7 +31,7 @@ def start() -> None:
     global _started  # noqa: PLW0603 - the process has one engine
     if _started:
         return
-    with _setup:
+    with setting_up():  # forks wait for it
         if not _started:
             from obstore._engine import libcurl
 
@@ -43,34 +41,19 @@ def start() -> None:
             _started = True
 
 
-def setting_up() -> AbstractContextManager[object]:
-    """The lock for what is done once, at first use; forks wait for it."""
-    return _setup
-
-
 def after_fork_in_child(hook: Callable[[], None]) -> None:
     """Call ``hook`` in every child right after fork, once the engine has forgotten its parent."""
     _child_hooks.append(hook)
 
 
-def _before_fork() -> None:
-    _setup.acquire()
-
-
-def _forked_parent() -> None:
-    _setup.release()
-
-
 def _forked_child() -> None:
-    global _setup  # noqa: PLW0603 - the old one belongs to a thread of the parent
-    _setup = threading.RLock()
     _core.forked_child()
     for hook in _child_hooks:
         hook()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_forked_parent, after_in_child=_forked_child)
+    os.register_at_fork(after_in_child=_forked_child)
 
 
 def debug_info() -> dict[str, Any]:

@@ -49,6 +49,41 @@ def test_fork_before_first_use(server: FakeS3) -> None:
     run(CHILDREN + "\nreap(fork_children())\nassert len(obs.get(store, 'small').bytes()) == 1024", server.config())
 
 
+@pytest.mark.parametrize("name", ["get", "S3Store", "exceptions"])
+def test_fork_while_a_thread_imports_what_it_asked_for(server: FakeS3, name: str) -> None:
+    """The child must not inherit the lock of a module that a thread of its parent is in the middle of."""
+    run(
+        f"""
+code = '''
+import os, signal, sys, threading, time, warnings
+import obstore
+warnings.simplefilter("ignore")
+class Slow:
+    begun = threading.Event()
+    def find_spec(self, name, *_):
+        if name == "obstore.exceptions":  # in the middle of whatever is imported
+            self.begun.set()
+            time.sleep(0.3)
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=lambda: getattr(obstore, "{name}"))
+thread.start()
+Slow.begun.wait()
+pid = os.fork()
+if pid == 0:
+    signal.alarm(20)
+    obstore.get, obstore.exceptions.BaseError, obstore.S3Store
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+thread.join()
+'''
+import subprocess
+done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+assert (done.returncode, done.stderr) == (0, ""), done
+""",
+        server.config(),
+    )
+
+
 def test_fork_while_idle(server: FakeS3) -> None:
     run(
         CHILDREN

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,6 +142,43 @@ def test_star_import_and_submodules_of_a_plain_import(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("<class 'obstore.store.S3Store'>\n", "")
+
+
+def test_what_a_plain_import_loads() -> None:
+    """All else comes with the first name that is asked for: what takes time to import is not here by accident."""
+    where = str(Path(obstore.__file__).parents[1])
+    program = f"""
+import os, sys
+sys.path.insert(0, {where!r})
+before = set(sys.modules)
+import obstore
+print(*sorted(set(sys.modules) - before - {{"__future__"}}))
+"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("obstore obstore._lazy obstore._version\n", "")
+
+
+@pytest.mark.parametrize("name", ["get", "S3Store", "exceptions", "BytesStream", "from_url"])
+def test_threads_that_ask_for_a_name_at_once_get_the_same(name: str) -> None:
+    program = f"""
+import sys, threading, obstore
+sys.setswitchinterval(1e-6)
+start, found = threading.Barrier(8), []
+def ask(wanted):
+    start.wait()
+    if wanted == "exceptions":
+        from obstore import exceptions as value
+    else:
+        value = getattr(obstore, wanted)
+    found.append((wanted, value))
+threads = [threading.Thread(target=ask, args=(("{name}", "get", "exceptions", "LocalStore")[i % 4],)) for i in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join(30)
+print(len(found), len(set(found)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    different = len({name, "get", "exceptions", "LocalStore"})
+    assert (done.stdout, done.stderr) == (f"8 {different}\n", "")
 
 
 def test_importing_loads_neither_libcurl_nor_optional_packages() -> None:

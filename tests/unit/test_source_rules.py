@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+import obstore
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "obstore"
 CSRC = ROOT / "csrc"
@@ -29,13 +31,14 @@ MODULES = sorted(PACKAGE.rglob("*.so"))
 LEAVES = {"_config", "_effects", "_types", "_version", "exceptions"}
 SERVERLESS = {"_local", "_localfs", "_memory", "_serverless"}
 MAY_IMPORT = {
+    "_lazy": set(),
     **dict.fromkeys(LEAVES, LEAVES),
     **dict.fromkeys(SERVERLESS, LEAVES | SERVERLESS),
     "_auth": LEAVES | {"_auth"},
     "_dialect": LEAVES | {"_auth", "_dialect"},
     "_ops": LEAVES | SERVERLESS | {"_auth", "_dialect", "_ops"},
     "_bulk": LEAVES | {"_auth", "_bulk", "_engine", "_local", "_ops"},
-    "_engine": {"_engine", "_types", "exceptions"},
+    "_engine": {"_engine", "_lazy", "_types", "exceptions"},
     "_run": LEAVES | {"_engine", "_run"},
     "_streams": LEAVES | {"_engine", "_files", "_ops", "_run", "_streams"},
     "_files": LEAVES | {"_engine", "_files", "_ops", "_run", "_streams"},
@@ -54,6 +57,9 @@ NOT_IN_ROOM = {
     "_ops": WAITING | {"threading"},
 }
 LOCK_ALLOWED = {"_auth/cache.py"}
+
+MAY_ASK_THE_PACKAGE = {"_cli", "_fsspec_file", "arrow", "auth", "bulk", "fsspec"}
+"""Modules that none of ours imports on its own: they may use names that ``obstore`` and ``obstore.store`` import on demand."""
 
 OPTIONAL = {
     *("aiohttp", "arro3", "azure", "boto3", "botocore", "certifi", "fsspec", "google", "numpy", "pandas", "polars"),
@@ -147,6 +153,29 @@ def test_room_imports_only_what_it_may(path: Path) -> None:
     assert not misplaced_imports(room_of(path), imports)
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in PYTHON_FILES if room_of(path) not in MAY_ASK_THE_PACKAGE], ids=name_of
+)
+def test_no_module_asks_for_lazy_names_while_it_is_imported(path: Path) -> None:
+    """It would wait for the lock of `_lazy` with its own import lock held: two threads could wait for each other."""
+    modules = {f"obstore.{name_of(module).split('/')[1].removesuffix('.py')}" for module in PYTHON_FILES}
+    imported = imports_on_import(ast.parse(path.read_text(encoding="utf-8")).body)
+    of_package = [found for found in imported if found[0].count(".") == 1 and found[0].startswith("obstore.")]
+    assert not [found for found in of_package if found[0] not in modules - {"obstore.store"}]
+    assert not [found for found in imports_on_import(ast.parse(path.read_text()).body) if "obstore.store." in found[0]]
+
+
+def test_names_on_demand_are_those_that_type_checkers_see() -> None:
+    seen = {
+        alias.name: node.module
+        for node in names_of_the_package()
+        if isinstance(node, ast.ImportFrom) and node.module != "obstore"
+        for alias in node.names
+    }
+    assert seen == obstore._HOME
+    assert {*seen, "exceptions", "store", "__version__"} == set(obstore.__all__)
+
+
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=name_of)
 def test_optional_packages_are_imported_in_functions(path: Path) -> None:
     own = SUBCLASSES_OPTIONAL.get(path.relative_to(PACKAGE).as_posix(), {"click"} if room_of(path) == "_cli" else set())
@@ -213,10 +242,18 @@ def untyped(function: Function) -> list[str]:
     return missing + (["return"] if function.returns is None else [])
 
 
+def names_of_the_package() -> list[ast.stmt]:
+    """The imports of ``obstore`` that type checkers see; at run time they happen when the name is asked for."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    return next(
+        node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ).body
+
+
 def public_functions() -> dict[str, Function]:
     """The functions that ``obstore`` exports, by name."""
     functions: dict[str, Function] = {}
-    for node in ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body:
+    for node in names_of_the_package():
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("obstore."):
             source = ROOT / f"{node.module.replace('.', '/')}.py"
             if source.is_file():
