@@ -45,6 +45,17 @@ extensions = [
     ),
     *(
         Extension(
+            f"obstore._run.{name}",
+            [f"obstore/_run/{name}.pyx"],
+            depends=["obstore/_run/runner.pxd"],
+            define_macros=macros,
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
+        )
+        for name in ("future", "runner")
+    ),
+    *(
+        Extension(
             f"obstore._auth.{name}",
             [f"obstore/_auth/{name}.pyx", "csrc/ob_sha256.c"],  # it has no state
             depends=["csrc/ob_sha256.h", "obstore/_auth/sha256.pxd"],

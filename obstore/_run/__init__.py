@@ -21,6 +21,7 @@ __all__ = ["ClientHandle", "Ready", "finished", "in_trio", "run", "start"]
 T = TypeVar("T")
 
 _start: Callable[[Any], Any] | None = None
+_finished: Callable[[Any], Any] | None = None
 
 
 class Ready(Generic[T]):
@@ -48,14 +49,17 @@ def in_trio() -> bool:
 
 
 def finished(value: T) -> Awaitable[T]:
-    """A future of the running event loop that has its result, for what needs no operation."""
+    """An awaitable that has its result, for what needs no operation: costs no turn of the event loop."""
+    global _finished  # noqa: PLW0603 - resolved once
     if in_trio():
         return Ready(value)
-    from asyncio import get_running_loop
+    if _finished is None:
+        with lifecycle.setting_up():
+            from obstore._run import future
 
-    future: Awaitable[T] = get_running_loop().create_future()
-    future.set_result(value)  # type: ignore[attr-defined]
-    return future
+            _finished = future.finished
+    done: Awaitable[T] = _finished(value)
+    return done
 
 
 def start(op: Op[T]) -> Awaitable[T]:

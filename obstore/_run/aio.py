@@ -13,60 +13,14 @@ import threading
 import weakref
 from typing import Any, TypeVar
 
-from obstore._effects import Await, Call, Cancelled, Op
+from obstore._effects import Await, Call, Op
 from obstore._engine import Queue
 from obstore._engine.lifecycle import after_fork_in_child
 from obstore._run.calls import CallOutcome
-from obstore._run.runner import SHIELD_SECONDS, Runner, Task, ground, resume_posted
+from obstore._run.future import OperationFuture
+from obstore._run.runner import Runner, Task, ground, resume_posted
 
 T = TypeVar("T")
-
-
-class OperationFuture(asyncio.Future[T]):
-    """The awaitable of a started operation.
-
-    Cancelling it cancels the operation; it counts as cancelled once the operation has let go of its connection and cleaned up
-    behind itself (an upload is aborted), at the latest after a few seconds.
-    """
-
-    _task: Task | None = None
-    _patience: asyncio.TimerHandle | None = None  # set once cancelling was asked for
-    _cancel_message: Any = None
-
-    def cancel(self, msg: Any = None) -> bool:
-        """Cancel the operation; see the class."""
-        if self.done():
-            return False
-        task = self._task
-        if task is None:
-            return super().cancel(msg)
-        if self._patience is None:
-            self._cancel_message = msg
-            self._patience = self.get_loop().call_later(SHIELD_SECONDS, self._give_up)
-            task.runner.cancel(task, Cancelled())
-        return True
-
-    def _give_up(self) -> None:
-        if not self.done():
-            super().cancel(self._cancel_message)
-
-    def _settle(self, task: Task) -> None:
-        self._task = None
-        result, task.result = task.result, None
-        error, task.error = task.error, None
-        if self._patience is not None:
-            self._patience.cancel()
-        if self.done():
-            return
-        try:
-            if self._patience is not None:
-                super().cancel(self._cancel_message)
-            elif error is None:
-                self.set_result(result)
-            else:
-                self.set_exception(error)
-        finally:
-            error = None  # its traceback may hold this frame
 
 
 class _Reader:
@@ -81,7 +35,15 @@ class _Reader:
         self._runner = runner
 
     def __call__(self) -> None:
-        self._runner.pump()
+        runner = self._runner
+        try:
+            runner.pump()
+        except BaseException:
+            # A task that was resumed has ended the program, or wants to: the others are told in the loop's next turn.
+            loop = runner.loop()
+            if loop is not None and not loop.is_closed():
+                loop.call_soon(runner.pump)
+            raise
 
     def __del__(self) -> None:
         self._runner.close()
@@ -141,7 +103,7 @@ class AsyncRunner(Runner):
                 if task.waiting is not done:
                     return
                 if task.cancelling is not None and not task.closing:
-                    self._throw_cancel(task)
+                    self.throw_cancel(task)
                 else:
                     self.step(task, value, error)
             finally:
@@ -212,9 +174,9 @@ def start(op: Op[T]) -> OperationFuture[T]:
     runner: AsyncRunner | None = getattr(_local, "runner", None)
     if runner is None or runner.loop() is not loop:
         runner = _runner_of(loop)
-    future: OperationFuture[T] = OperationFuture(loop=loop)
-    task = Task(op, runner, future._settle, contextvars.copy_context())  # noqa: SLF001 - its other half
-    future._task = task  # noqa: SLF001
+    task = Task(op, runner, None, contextvars.copy_context())
+    future: OperationFuture[T] = OperationFuture(loop, task)
+    task.on_done = future.settle
     runner.step(task)
     return future
 

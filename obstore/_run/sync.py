@@ -39,10 +39,8 @@ class _Timer:
 class SyncRunner(Runner):
     """Runs operations on the calling thread."""
 
-    inline = True
-
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(inline=True)
         self.busy = False
         self.timers: list[_Timer] = []
         self.posted: deque[tuple[Any, Any, BaseException | None]] = deque()

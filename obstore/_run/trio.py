@@ -96,7 +96,7 @@ class TrioRunner(Runner):
             if task.waiting is not waiting:
                 return
             if task.cancelling is not None and not task.closing:
-                self._throw_cancel(task)
+                self.throw_cancel(task)
             else:
                 self.step(task, value, error)
         finally:

@@ -20,7 +20,7 @@ import uvloop
 import obstore as obs
 from obstore._effects import Await, Call, Cancel, Cancelled, Flight, Fork, Join, Op, Sleep
 from obstore._ops.forks import settle
-from obstore._run import aio, runner, sync
+from obstore._run import aio, future, runner, sync
 from obstore._run.aio import start
 from obstore._run.sync import run
 
@@ -489,7 +489,7 @@ def test_cancelling_does_not_cut_clean_up_short() -> None:
 
 
 def test_operation_that_does_not_let_go_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aio, "SHIELD_SECONDS", 0.05)
+    monkeypatch.setattr(future, "SHIELD_SECONDS", 0.05)
 
     def op() -> Op[None]:
         try:

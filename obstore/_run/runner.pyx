@@ -1,16 +1,15 @@
 """The runner: steps generator operations and performs the effects they yield.
 
-Everything that both faces share is here; ``sync`` and ``aio`` differ only in how they wait for the completion queue,
+Everything that all faces share is here; ``sync``, ``aio`` and ``trio`` differ only in how they wait for the completion queue,
 sleep, and run the user's code. A runner belongs to one thread (the thread of its event loop); only `Runner.post` may be called
-from elsewhere.
+from elsewhere. Compiled: each request passes through here twice.
 """
 
-from __future__ import annotations
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any
 
 from obstore._effects import (
     AttemptFailed,
@@ -23,21 +22,33 @@ from obstore._effects import (
     Flight,
     Fork,
     Join,
-    Op,
     Outcome,
     Read,
     Send,
     Sleep,
 )
-from obstore._engine import Queue, Transfer, submit
-from obstore._engine._core import HEAD
+from obstore._engine import Transfer, submit
+from obstore._engine._core import HEAD as _HEAD
 from obstore._engine.lifecycle import after_fork_in_child
+
+cdef extern from "Python.h":
+    # Spares the StopIteration that a generator's return is otherwise.
+    int PyIter_Send(object generator, object value, PyObject **result) except -1
+    const int PYGEN_RETURN
 
 # How long a cancelled operation may go on with its clean-up (aborting an upload) before it is left behind.
 SHIELD_SECONDS = 5.0
 
+cdef int HEAD = _HEAD
+cdef type SEND = Send
+cdef type READ = Read
+cdef type COLLECT = Collect
+cdef type OUTCOME = Outcome
+cdef type TRANSFER = Transfer
+cdef object SUBMIT = submit
 
-class Task:
+
+cdef class Task:
     """One operation under way: a generator and what it waits for.
 
     Attributes:
@@ -51,86 +62,82 @@ class Task:
         context: the caller's context variables, for user code on an event loop.
     """
 
-    __slots__ = (
-        "cancelling",
-        "closing",
-        "context",
-        "done",
-        "effect",
-        "error",
-        "joiner",
-        "on_done",
-        "op",
-        "result",
-        "runner",
-        "waiting",
-    )
-
-    def __init__(self, op: Op[Any], runner: Runner, on_done: Callable[[Task], None] | None, context: Any) -> None:
+    def __init__(self, op, Runner runner, on_done, context):
         self.op = op
         self.runner = runner
         self.on_done = on_done
         self.context = context
-        self.waiting: Any = None
-        self.effect: Any = None
-        self.cancelling: BaseException | None = None
-        self.closing = False
-        self.done = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.joiner: Task | None = None
 
 
-class Runner:
-    """Steps tasks. Subclasses say how to sleep, call and await; see `obstore._run.sync` and `obstore._run.aio`."""
+cdef class Runner:
+    """Steps tasks. Subclasses say how to sleep, call and await; see `obstore._run.sync`, `obstore._run.aio` and `obstore._run.trio`.
 
-    inline = False
-    """Whether the thread waits for what it sends, and can drive it meanwhile."""
+    Attributes:
+        inline: whether the thread waits for what it sends, and can drive it meanwhile.
+        queue: the completion queue, once there is one.
+        ready: transfers taken from it whose events are still to be delivered.
+        telling: an ``on_done`` is being called from the bottom of `pump`, where no other code of the program's is under way.
+    """
 
-    def __init__(self) -> None:
-        self.queue: Queue | None = None
-        self.ready: deque[Transfer] = deque()
+    def __init__(self, *, bint inline=False):
+        self.inline = inline
+        self.ready = deque()
+        self._ended = []
 
     # ---- what differs between the faces --------------------------------------------------------------
 
-    def open_queue(self) -> Queue:
+    def open_queue(self):
         """Make the completion queue; called at the first HTTP request."""
         raise NotImplementedError
 
-    def sleep(self, task: Task, seconds: float) -> Any:
+    def sleep(self, Task task, seconds):
         """Arrange for ``self.step(task)``; returns what `forget` takes."""
         raise NotImplementedError
 
-    def call(self, task: Task, effect: Call) -> Any:
+    def call(self, Task task, effect):
         """Run blocking code: set ``task.waiting`` and return it, or ``None`` with the result in ``task.result``."""
         raise NotImplementedError
 
-    def wait_for(self, task: Task, effect: Await) -> Any:
+    def wait_for(self, Task task, effect):
         """Await the user's awaitable: returns what `forget` takes."""
         raise NotImplementedError
 
-    def forget(self, task: Task) -> bool:
+    def forget(self, Task task):
         """Give up what ``task`` waits for (timer, call, awaitable). False: it will still resume the task itself."""
         raise NotImplementedError
 
-    def lost(self, task: Task) -> bool:  # noqa: ARG002 - for those that can be interrupted anywhere
+    def lost(self, Task task):
         """Whether ``task``, which waits for nothing, was dropped by an interrupt rather than being on its way."""
-        return False
+        return False  # for those that cannot be interrupted anywhere
 
-    def post(self, boarded: _Boarded, value: Any, error: BaseException | None) -> None:
+    def post(self, boarded, value, error):
         """Call `resume_posted` on the runner's own thread. From any thread."""
         raise NotImplementedError
 
     # ---- stepping -------------------------------------------------------------------------------------
 
-    def step(self, task: Task, value: Any = None, error: BaseException | None = None) -> None:
+    def step(self, Task task not None, value=None, error=None):
         """Resume the generator and perform effects until one has to be waited for."""
+        self._step(task, value, error)
+
+    cdef int _step(self, Task task, value, error) except -1:
+        cdef PyObject *sent
+        cdef int outcome
         op = task.op
         task.waiting = None
         try:
             while True:
                 try:
-                    effect = op.send(value) if error is None else op.throw(error)
+                    if error is None:
+                        sent = NULL
+                        outcome = PyIter_Send(op, value, &sent)
+                        effect = <object>sent
+                        Py_DECREF(effect)  # PyIter_Send gave us a reference
+                        if outcome == PYGEN_RETURN:
+                            value = effect
+                            break
+                    else:
+                        effect = op.throw(error)
                 except StopIteration as stop:
                     value, error = stop.value, None
                     break
@@ -139,81 +146,85 @@ class Runner:
                     break
                 value = error = None
                 try:
-                    kind = type(effect)
-                    if kind is Send:
-                        self._send(task, effect)
-                        return
-                    if kind is Read or kind is Collect:
-                        if self._await_body(task, effect):
-                            return
-                        value, task.result = task.result, None
-                    elif kind is Call:
-                        task.effect = effect
-                        if self.call(task, effect) is not None:
-                            return
-                        value, task.result = task.result, None
-                    elif kind is Fork:
-                        value = self.spawn(effect.op, joiner=task, context=task.context)
-                    elif kind is Join:
-                        if not any(child.done for child in effect.children):
-                            task.waiting = effect
-                            return
-                    elif kind is Cancel:
-                        task.closing = True
-                        for child in effect.children:
-                            self.cancel(child, Cancelled())
-                        if not all(child.done for child in effect.children):
-                            task.waiting = effect
-                            return
-                    elif kind is Sleep:
-                        task.effect = effect
-                        task.waiting = self.sleep(task, effect.seconds)
-                        return
-                    elif kind is Flight:
-                        task.effect = effect
-                        self.usable_queue()  # a landing elsewhere wakes us through it
-                        _board(task, effect)
-                        return
-                    elif kind is Await:
-                        task.effect = effect
-                        task.waiting = self.wait_for(task, effect)
-                        return
-                    elif kind is Begin:
-                        value = self._submit(None, effect.send, inline=False)
-                    elif kind is Outcome:
-                        if self._await_outcome(task, effect):
-                            return
-                        value = effect.response
-                    else:
-                        error = TypeError(f"an operation yielded {effect!r}, which is no effect")
+                    if not self._perform(task, effect):
+                        return 0
+                    value, task.result = task.result, None
                 except BaseException as exc:  # noqa: BLE001 - what fails to be performed fails where it was asked for
                     error = without_catcher(exc)
             # Not inside the handlers: what others raise from here on has nothing to do with how this one ended.
             self._finish(task, value, error)
+            return 0
         finally:
             error = None  # its traceback may hold this frame
 
-    def spawn(
-        self,
-        op: Op[Any],
-        *,
-        joiner: Task | None = None,
-        on_done: Callable[[Task], None] | None = None,
-        context: Any = None,
-    ) -> Task:
+    cdef bint _perform(self, Task task, effect) except -1:
+        """Whether the task goes on at once, with ``task.result``; if not, it waits. Most frequent effects first."""
+        kind = type(effect)
+        if kind is SEND:
+            task.effect = effect
+            task.waiting = self._submit(task, effect, self.inline)
+            return False
+        if kind is READ or kind is COLLECT:
+            return not self._await_body(task, effect)
+        if kind is Call:
+            task.effect = effect
+            return self.call(task, effect) is None
+        if kind is Fork:
+            task.result = self.spawn(effect.op, joiner=task, context=task.context)
+            return True
+        if kind is Join:
+            if not any([child.done for child in effect.children]):
+                task.waiting = effect
+                return False
+            return True
+        if kind is Cancel:
+            task.closing = True
+            for child in effect.children:
+                self._cancel(child, Cancelled())
+            if not all([child.done for child in effect.children]):
+                task.waiting = effect
+                return False
+            return True
+        if kind is Sleep:
+            task.effect = effect
+            task.waiting = self.sleep(task, effect.seconds)
+            return False
+        if kind is Flight:
+            task.effect = effect
+            self._usable_queue()  # a landing elsewhere wakes us through it
+            _board(task, effect)
+            return False
+        if kind is Await:
+            task.effect = effect
+            task.waiting = self.wait_for(task, effect)
+            return False
+        if kind is Begin:
+            task.result = self._submit(None, effect.send, False)
+            return True
+        if kind is OUTCOME:
+            if self._await_outcome(task, effect):
+                return False
+            task.result = effect.response
+            return True
+        raise TypeError(f"an operation yielded {effect!r}, which is no effect")
+
+    def spawn(self, op, *, Task joiner=None, on_done=None, context=None):
         """Start an operation."""
-        task = Task(op, self, on_done, context)
+        cdef Task task = Task(op, self, on_done, context)
         task.joiner = joiner
-        self.step(task)
+        self._step(task, None, None)
         return task
 
-    def cancel(self, task: Task, error: BaseException) -> None:
+    def cancel(self, Task task not None, BaseException error not None):
         """Throw ``error`` into the task as soon as what it waits for has let go; once, and not into its clean-up."""
+        self._cancel(task, error)
+
+    cdef int _cancel(self, Task task, BaseException error) except -1:
         if task.done or task.closing or task.cancelling is not None:
-            return
+            return 0
         task.cancelling = error
         waiting = task.waiting
-        if isinstance(waiting, Transfer):
+        if isinstance(waiting, TRANSFER):
             waiting.cancel()  # its END resumes the task
         elif isinstance(waiting, _Boarded):
             if waiting.leave():
@@ -223,44 +234,53 @@ class Runner:
                 self._throw_cancel(task)
         elif isinstance(waiting, (Join, Cancel)) or self.forget(task):
             self._throw_cancel(task)
+        return 0
 
-    def _throw_cancel(self, task: Task) -> None:
+    def throw_cancel(self, Task task not None):
+        """What the task waited for has let go: throw into it what it was cancelled with."""
+        self._throw_cancel(task)
+
+    cdef int _throw_cancel(self, Task task) except -1:
         task.closing = True
-        self.step(task, None, task.cancelling)
+        self._step(task, None, task.cancelling)
+        return 0
 
-    def _finish(self, task: Task, result: Any, error: BaseException | None) -> None:
+    cdef int _finish(self, Task task, result, error) except -1:
+        cdef Task joiner = task.joiner
         task.waiting = None
         task.effect = None
         task.result = result
         task.error = error
         task.done = True
-        joiner = task.joiner
         if joiner is not None and joiner.waiting is not None:
             effect = joiner.waiting
-            if (type(effect) is Join and any(child is task for child in effect.children)) or (
-                type(effect) is Cancel and all(child.done for child in effect.children)
+            if (type(effect) is Join and any([child is task for child in effect.children])) or (
+                type(effect) is Cancel and all([child.done for child in effect.children])
             ):
-                self.step(joiner)
-        on_done, task.on_done = task.on_done, None
-        if on_done is not None:
-            on_done(task)
+                self._step(joiner, None, None)
+        if task.on_done is not None:
+            if self._delivering:
+                self._ended.append(task)  # told by pump
+            else:
+                on_done, task.on_done = task.on_done, None
+                on_done(task)
+        return 0
 
     # ---- transfers ------------------------------------------------------------------------------------
 
-    def usable_queue(self) -> Queue:
+    def usable_queue(self):
         """The completion queue, made when it is first needed, and anew after fork."""
+        return self._usable_queue()
+
+    cdef object _usable_queue(self):
         queue = self.queue
         if queue is None or not queue.usable:
             queue = self.queue = self.open_queue()
         return queue
 
-    def _send(self, task: Task, effect: Send) -> None:
-        task.effect = effect
-        task.waiting = self._submit(task, effect, inline=self.inline)
-
-    def _submit(self, task: Task | None, effect: Send, *, inline: bool) -> Transfer:
-        return submit(
-            self.usable_queue(),
+    cdef object _submit(self, Task task, effect, bint inline):
+        return SUBMIT(
+            self._usable_queue(),
             effect.client.engine_client(),
             task,
             effect.method,
@@ -273,10 +293,10 @@ class Runner:
             inline,
         )
 
-    def _await_outcome(self, task: Task, effect: Outcome) -> bool:
+    cdef bint _await_outcome(self, Task task, effect) except -1:
         """Whether the task has to wait; if not, the transfer has ended well. Raises its failure."""
-        transfer: Transfer = effect.response
-        queue = self.usable_queue()  # a new one takes what closed ones left, and may so end the transfer
+        transfer = effect.response
+        queue = self._usable_queue()  # a new one takes what closed ones left, and may so end the transfer
         if not transfer.ended:
             transfer.attach(queue, task)  # another thread or loop may have begun it
             task.effect = effect
@@ -286,18 +306,19 @@ class Runner:
             raise failure_of(transfer)
         return False
 
-    def _await_body(self, task: Task, effect: Read | Collect) -> bool:
+    cdef bint _await_body(self, Task task, effect) except -1:
         """Whether the task has to wait; if not, ``task.result`` is what it asked for."""
-        transfer: Transfer = effect.response
+        cdef Task reader
+        transfer = effect.response
         if not transfer.ended:
             reader = transfer.waiter
             if reader is not None and reader.waiting is transfer and reader.runner.queue is not None:
                 raise RuntimeError("the body is being read already")
-            transfer.attach(self.usable_queue(), task)  # another thread or loop may have opened it
+            transfer.attach(self._usable_queue(), task)  # another thread or loop may have opened it
             if not transfer.ended:
-                if type(effect) is Collect:
+                if type(effect) is COLLECT:
                     transfer.collect()
-                elif type(effect) is Read and transfer.want(max(1, effect.size)):
+                elif transfer.want(max(1, effect.size)):
                     transfer.waiter = None
                     task.result = transfer.take(max(1, effect.size))
                     return False
@@ -310,7 +331,7 @@ class Runner:
             raise failure
         return False
 
-    def pump(self) -> None:
+    def pump(self):
         """Take what the queue holds and resume those who waited for it."""
         queue = self.queue
         if queue is None:
@@ -319,58 +340,78 @@ class Runner:
         ready.extend(queue.take())
         while ready:
             # Taken out once delivered, so that an interrupt in between loses nothing: a second delivery does no harm.
-            self._deliver(ready[0])
+            self._delivering = True
+            try:
+                self._deliver(ready[0])
+            finally:
+                self._delivering = False
             ready.popleft()
+            if self._ended:
+                self._tell()
 
-    def _deliver(self, transfer: Transfer) -> None:
-        task = transfer.waiter
+    cdef int _tell(self) except -1:
+        """Call ``on_done`` of the tasks that ended while events were delivered: what it resumes may do anything."""
+        cdef Task task
+        while self._ended:
+            task = self._ended.pop(0)
+            on_done, task.on_done = task.on_done, None
+            self.telling = True
+            try:
+                on_done(task)
+            finally:
+                self.telling = False
+        return 0
+
+    cdef int _deliver(self, transfer) except -1:
+        cdef Task task = transfer.waiter
         if task is None or task.waiting is not transfer or task.runner is not self:
-            return  # nobody waits for it now; what happened stays on the transfer
-        ended = transfer.ended
+            return 0  # nobody waits for it now; what happened stays on the transfer
+        cdef bint ended = transfer.ended
         if task.cancelling is not None and not task.closing:
             if ended:
                 transfer.waiter = None
                 self._throw_cancel(task)
-            return
+            return 0
         effect = task.effect
-        value: Any = None
-        failure: BaseException | None = None
+        kind = type(effect)
+        value = failure = None
         try:
-            if type(effect) is Send or type(effect) is Outcome:
+            if kind is SEND or kind is OUTCOME:
                 # A stream that broke after its head was delivered has a response; its body's failure shows when it is read.
                 if not transfer.events & HEAD:
                     if not ended:
-                        return
+                        return 0
                     if not transfer.ok and transfer.status < 300:
                         failure = failure_of(transfer)
                 value = transfer
             elif ended:
                 value, failure = _body_of(transfer, effect)
-            elif type(effect) is Read and transfer.want(max(1, effect.size)):
+            elif kind is READ and transfer.want(max(1, effect.size)):
                 value = transfer.take(max(1, effect.size))
             else:
-                return
+                return 0
         except BaseException as exc:  # noqa: BLE001 - delivered to the operation
             failure = without_catcher(exc)
         transfer.waiter = None  # or the response, through its reader's result, would hold itself
-        self.step(task, value, failure)
+        self._step(task, value, failure)
+        return 0
 
 
-def without_catcher(error: BaseException) -> BaseException:
+def without_catcher(BaseException error not None):
     """The error, its traceback without the frame that caught it: that one would hold the task, and the task the error."""
     trace = error.__traceback__
     return error.with_traceback(None if trace is None else trace.tb_next)
 
 
-def _body_of(transfer: Transfer, effect: Read | Collect) -> tuple[Any, AttemptFailed | None]:
+cdef tuple _body_of(transfer, effect):
     """What a body effect resumes with once the transfer has ended, or its failure."""
-    if not isinstance(effect, Read):
+    if type(effect) is not READ:
         return (transfer.take_body(), None) if transfer.ok else (None, failure_of(transfer))
     chunk = transfer.take(max(1, effect.size))
     return (chunk, None) if chunk or transfer.ok else (None, failure_of(transfer))
 
 
-def failure_of(transfer: Transfer) -> AttemptFailed:
+def failure_of(transfer):
     """The signal for operations of how an attempt failed."""
     failure = AttemptFailed(
         transfer.kind, transfer.message, sent=transfer.sent, received=transfer.received, timing=transfer.timing()
@@ -385,7 +426,7 @@ def failure_of(transfer: Transfer) -> AttemptFailed:
 # wait, whatever thread or loop they are on. If the leader is cancelled, or its runner goes away, the flight ends and the
 # next waiter leads a new one.
 
-_flights: dict[Any, _Flying] = {}
+_flights = {}
 _flights_lock = threading.Lock()
 
 
@@ -400,10 +441,10 @@ class _Flying:
 
     __slots__ = ("key", "leader", "waiters")
 
-    def __init__(self, key: Any) -> None:
+    def __init__(self, key):
         self.key = key
-        self.waiters: list[_Boarded] = []
-        self.leader: Task | None = None
+        self.waiters = []
+        self.leader = None
 
 
 class _Boarded:
@@ -411,12 +452,12 @@ class _Boarded:
 
     __slots__ = ("flight", "leads", "task")
 
-    def __init__(self, task: Task, flight: _Flying, *, leads: bool) -> None:
+    def __init__(self, task, flight, *, leads):
         self.task = task
         self.flight = flight
         self.leads = leads
 
-    def leave(self) -> bool:
+    def leave(self):
         """The task is being cancelled. False: it leads, and goes on when the flight, which ends now, has landed."""
         flight = self.flight
         if self.leads:
@@ -432,7 +473,7 @@ class _Boarded:
         return True
 
 
-def _board(task: Task, effect: Flight) -> None:
+def _board(Task task, effect):
     with _flights_lock:
         flight = _flights.get(effect.key)
         leads = flight is None
@@ -445,19 +486,19 @@ def _board(task: Task, effect: Flight) -> None:
         task.runner.step(flight.leader)
 
 
-def _fly(effect: Flight) -> Op[Any]:
+def _fly(effect):
     return (yield from effect.make())
 
 
-def _landing(flight: _Flying) -> Callable[[Task], None]:
-    def land(leader: Task) -> None:
+def _landing(flight):
+    def land(leader):
         error, leader.error = leader.error, None
         _land(flight, leader.result, error)
 
     return land
 
 
-def _land(flight: _Flying, result: Any, error: BaseException | None) -> None:
+def _land(flight, result, error):
     """Tell all who wait. A flight that was given up is flown again by one of those who did not lead it."""
     with _flights_lock:
         if _flights.get(flight.key) is flight:
@@ -471,7 +512,7 @@ def _land(flight: _Flying, result: Any, error: BaseException | None) -> None:
             boarded.task.runner.post(boarded, result, error)
 
 
-def ground(runner: Runner) -> None:
+def ground(Runner runner not None):
     """The runner goes away with whatever it has under way: end the flights that it leads. Any thread."""
     with _flights_lock:
         led = []
@@ -486,22 +527,22 @@ def ground(runner: Runner) -> None:
 _BOARD_AGAIN = object()  # posted instead of a result: the leader gave up, the task has to board once more
 
 
-def resume_posted(boarded: _Boarded, value: Any, error: BaseException | None) -> None:
+def resume_posted(boarded, value, error):
     """On the task's own thread: what `Runner.post` carried over."""
-    task = boarded.task
+    cdef Task task = boarded.task
     if task.done or task.waiting is not boarded:
         return
-    runner = task.runner
+    cdef Runner runner = task.runner
     if task.cancelling is not None and not task.closing:
-        runner._throw_cancel(task)  # noqa: SLF001 - ours
+        runner.throw_cancel(task)
     elif value is _BOARD_AGAIN:
         _board(task, task.effect)
     else:
         runner.step(task, value, error)
 
 
-def _forget_flights() -> None:
-    global _flights_lock  # noqa: PLW0603 - a thread of the parent may have held it
+def _forget_flights():
+    global _flights_lock  # a thread of the parent may have held it
     _flights_lock = threading.Lock()
     _flights.clear()
 
