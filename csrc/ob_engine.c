@@ -40,8 +40,9 @@ typedef struct ob_endpoint {
   int64_t peak;   /* most that were ever in flight */
   int64_t cut_us; /* when it was last halved */
 
-  double rate;  /* requests a second, 0: not limited */
-  double known; /* what it served when it last refused */
+  double ceiling; /* what the clients themselves ask for, requests a second; 0: none. The rate is never above it */
+  double rate;    /* requests a second, 0: not limited */
+  double known;   /* what it served when it last refused */
   double tokens;
   int64_t tokens_us;  /* up to when tokens were given */
   int64_t learn_us;   /* since when served is counted */
@@ -304,6 +305,9 @@ static int prepare_client_locked(ob_engine *e, ob_client *client) {
     endpoint = ob_calloc(sizeof *endpoint + strlen(name) + 1);
     if (endpoint == NULL) return -1;
     memcpy(endpoint->name, name, strlen(name) + 1);
+    endpoint->ceiling = endpoint->rate = client->options.max_rate > 0 ? client->options.max_rate : 0;
+    endpoint->tokens = 1;
+    endpoint->tokens_us = ob_now_us();
     endpoint->next = e->endpoints;
     e->endpoints = endpoint;
   }
@@ -396,6 +400,11 @@ static void plan_token_locked(ob_engine *e, ob_endpoint *endpoint, int64_t now_u
   }
 }
 
+static void keep_ceiling_locked(ob_endpoint *endpoint) {
+  if (endpoint->ceiling > 0 && (endpoint->rate == 0 || endpoint->rate > endpoint->ceiling))
+    endpoint->rate = endpoint->ceiling;
+}
+
 /* An answer that refuses, at a time when others are served: what it served since the last lesson is what it can do. False: the
  * rate is little more than a guess yet, so that fewer at a time are needed as well. */
 static bool learn_rate_locked(ob_endpoint *endpoint, int64_t now_us) {
@@ -423,6 +432,7 @@ static bool learn_rate_locked(ob_endpoint *endpoint, int64_t now_us) {
     endpoint->rate /= 2; /* it serves nobody: out of order, not out of breath */
   }
   if (endpoint->rate < 1) endpoint->rate = 1;
+  keep_ceiling_locked(endpoint);
   if (first) {
     endpoint->tokens = 0;
     endpoint->tokens_us = now_us;
@@ -445,6 +455,7 @@ static void grow_rate_locked(ob_endpoint *endpoint, int64_t now_us) {
     }
     bool idle = now_us - endpoint->waited_us > FORGET_US && well_us > FORGET_US;
     if (idle || (endpoint->rate > 8 * endpoint->known && well_us > FORGET_US)) endpoint->rate = 0;
+    keep_ceiling_locked(endpoint);
   }
   /* What is counted while nothing is refused tells no rate: the count begins anew, so that it holds the latest second. */
   int64_t span_us = now_us - endpoint->learn_us;

@@ -16,7 +16,8 @@ struct ob_loop;
 
 /* Options of a client (one per store). Strings are copied; NULL: libcurl's default. Times in milliseconds, 0: none. */
 typedef struct ob_client_options {
-  const char *endpoint;   /* "scheme://host:port": requests of all clients of one endpoint share its throttle */
+  const char *endpoint; /* "scheme://host:port": requests of all clients of one endpoint share its throttle */
+  double max_rate;      /* requests a second of all clients that name this endpoint; 0: no limit but what it refuses */
   const char *user_agent; /* NULL or "" sends none */
   const char *ca_file;
   const char *ca_path;

@@ -3,8 +3,10 @@
 `download`, `upload`, `get_many`, `put_many`, `delete_many`, `copy_many` and `sync`, each with an ``_async`` twin. What they share:
 
 - a failed object does not stop the others: it is an entry of ``result.failures``;
-- ``connections`` and ``memory`` bound the whole call, however many objects there are;
+- ``connections``, ``memory`` and ``rate`` bound the whole call, however many objects and workers there are;
 - ``progress=True`` shows a bar; a bar of tqdm or rich, an fsspec ``Callback`` or a callable (given a `Progress`) does as well;
+- ``executor`` has the work done by threads, processes or other machines: any ``concurrent.futures.Executor``, Dask's
+  ``client.get_executor()``, or `RayExecutor`;
 - Ctrl-C ends the call with `BulkInterrupted`, whose ``result`` says what was done; files appear whole or not at all.
 
 Small objects are requested, written and verified by the C core; Python sees them by the thousand. Large ones are fetched in ranges,
@@ -15,29 +17,22 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Self
 
-from obstore._bulk import changing, spread, syncing
-from obstore._bulk import sending as _sending
-from obstore._bulk.dest import Destination, job_of
-from obstore._bulk.download import Download, target_of
-from obstore._bulk.match import make_filter
-from obstore._bulk.options import STREAMS, Options, make_options
-from obstore._bulk.progress import Meter, Progress, make_meter
+from obstore import _transfers
+from obstore._bulk.options import make_options
+from obstore._bulk.progress import Progress
+from obstore._bulk.ray import RayExecutor
 from obstore._bulk.reading import Reading
-from obstore._bulk.result import Action, BulkInterrupted, BulkResult, Clock, Failure
-from obstore._bulk.select import Keys, Pages, select
-from obstore._bulk.tree import File, walk
-from obstore._effects import Call, Op
+from obstore._bulk.result import Action, BulkInterrupted, BulkResult, ExecutorBrokenError, Failure
+from obstore._bulk.select import Pages, select
 from obstore._engine import Bytes
-from obstore._local import LocalBackend
-from obstore._ops.args import flag, whole_number
-from obstore._ops.list import server_prefix
+from obstore._ops.args import flag
 from obstore._run import run as _run
 from obstore._run import start as _start
-from obstore._types import Attributes, Backend, Buffer
+from obstore._transfers import Job as _Job
+from obstore._types import Attributes, Buffer
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -48,9 +43,11 @@ __all__ = [
     "Action",
     "BulkInterrupted",
     "BulkResult",
+    "ExecutorBrokenError",
     "Failure",
     "ManyStream",
     "Progress",
+    "RayExecutor",
     "copy_many",
     "copy_many_async",
     "delete_many",
@@ -70,49 +67,8 @@ __all__ = [
     "upload_file_async",
 ]
 
-T = TypeVar("T")
 What = str | Iterable[str] | Iterable[Any] | Pages
 PathLike = str | os.PathLike[str]
-
-
-class _Job:
-    """One bulk transfer: its operation, and what it counts and shows."""
-
-    def __init__(self, title: str, progress: Any) -> None:
-        self.result = BulkResult()
-        self.meter: Meter = make_meter(progress, title)
-
-    def timed(self, op: Op[None]) -> Op[BulkResult]:
-        """The operation, timed and shown to its end."""
-        clock = Clock(self.result)
-        try:
-            yield from op
-        except BaseException:
-            self.result.stopped = True
-            raise
-        finally:
-            clock.stop()
-            self.meter.sample(self.result, last=True)
-        return self.result
-
-    def run(self, op: Op[None]) -> BulkResult:
-        """Run it on this thread."""
-        try:
-            return _run(self.timed(op))
-        except KeyboardInterrupt:
-            self.result.stopped = True
-            raise BulkInterrupted(self.result) from None
-
-    def start(self, op: Op[None]) -> Awaitable[BulkResult]:
-        """Start it on the running event loop."""
-        return _start(self.timed(op))
-
-
-def _backend_of(store: Any, argument: str = "store") -> Backend:
-    backend = getattr(store, "_backend", None)
-    if backend is None:
-        raise TypeError(f"{argument}: a store is required, not '{type(store).__name__}'")
-    return backend  # type: ignore[no-any-return]
 
 
 # ---- download ----------------------------------------------------------------------------------------------------
@@ -128,6 +84,7 @@ def download(
     recursive: bool = True,
     connections: int | None = None,
     memory: int | str | None = None,
+    rate: float | None = None,
     verify: bool = True,
     overwrite: bool = True,
     resume: bool = True,
@@ -152,14 +109,16 @@ def download(
         recursive: whether to go deeper than one level.
         connections: at a time, over everything; 64 by default.
         memory: bytes of bodies in memory, an int or text such as ``"64MiB"``; bodies of downloads go to disk as they come.
+        rate: requests a second at most, those that list aside; as many as the service takes by default.
         verify: compare with the service's checksum of the whole object where it has one: CRC-32, CRC-32C or CRC-64/NVME. The
             length is always checked.
         overwrite: whether to replace files that are there; else they are skipped.
         resume: whether to go on from what an earlier call left.
         progress: see `obstore.bulk`.
-        executor: runs the transfers instead of this process: any ``concurrent.futures.Executor``, Dask's and Ray's included. The
-            directory must be the same for all.
-        workers: of the executor, where it does not tell; they share ``connections``.
+        executor: has the work done instead of this process, in units of some hundred objects; the listing and the result stay
+            here. The directory must be the same for all workers. Processes and machines get the store by pickle.
+        workers: of the executor, where it does not tell or not all are to be used. Each gets an equal share of ``connections``,
+            ``memory`` and ``rate``.
 
     Returns:
         What was done. Objects that failed are in ``failures``: keys that cannot be a file's (``../x``), names that clash, files
@@ -169,17 +128,14 @@ def download(
         TypeError, ValueError: an argument is wrong.
         OSError: the directory cannot be made or written to.
         BaseError: the listing failed.
+        ExecutorBrokenError: the workers of the executor are gone.
         BulkInterrupted: Ctrl-C.
     """
-    options = make_options(connections=connections, memory=memory, verify=verify, overwrite=overwrite, resume=resume)
-    flag(recursive, "recursive")
-    job = _Job("download", progress)
-    backend = _backend_of(store)
-    pages = select(backend, what, include, exclude, recursive=recursive)
-    root = target_of(dest)
-    if executor is not None:
-        return _spread_download(job, store, what, pages, root, options, executor, workers)
-    return job.run(_download(job, backend, pages, root, _name(store, what), options))
+    job = _Job("download", progress, executor, workers)
+    options = make_options(
+        connections=connections, memory=memory, rate=rate, verify=verify, overwrite=overwrite, resume=resume
+    )
+    return job.run(_transfers.download(job, store, what, dest, include, exclude, recursive, options))
 
 
 def download_async(
@@ -192,6 +148,7 @@ def download_async(
     recursive: bool = True,
     connections: int | None = None,
     memory: int | str | None = None,
+    rate: float | None = None,
     verify: bool = True,
     overwrite: bool = True,
     resume: bool = True,
@@ -200,21 +157,11 @@ def download_async(
     workers: int | None = None,
 ) -> Awaitable[BulkResult]:
     """Download objects to files below a directory; see `download`."""
-    options = make_options(connections=connections, memory=memory, verify=verify, overwrite=overwrite, resume=resume)
-    flag(recursive, "recursive")
-    job = _Job("download", progress)
-    backend = _backend_of(store)
-    pages = select(backend, what, include, exclude, recursive=recursive)
-    root = target_of(dest)
-    if executor is not None:
-        return _start(_called(lambda: _spread_download(job, store, what, pages, root, options, executor, workers)))
-    return job.start(_download(job, backend, pages, root, _name(store, what), options))
-
-
-def _called(fn: Callable[[], T]) -> Op[T]:
-    """Blocking work as an operation: on an event loop it goes to a thread."""
-    result: T = yield Call(fn)
-    return result
+    job = _Job("download", progress, executor, workers)
+    options = make_options(
+        connections=connections, memory=memory, rate=rate, verify=verify, overwrite=overwrite, resume=resume
+    )
+    return job.start(_transfers.download(job, store, what, dest, include, exclude, recursive, options))
 
 
 def download_file(
@@ -243,7 +190,7 @@ def download_file(
     """
     job = _Job("download", progress)
     options = make_options(connections=connections, verify=verify, overwrite=overwrite, resume=resume)
-    return job.run(_download_file(job, store, path, file, options))
+    return job.run(_transfers.download_file(job, store, path, file, options))
 
 
 def download_file_async(
@@ -260,85 +207,7 @@ def download_file_async(
     """Download one object to one file; see `download_file`."""
     job = _Job("download", progress)
     options = make_options(connections=connections, verify=verify, overwrite=overwrite, resume=resume)
-    return job.start(_download_file(job, store, path, file, options))
-
-
-def _download_file(job: _Job, store: ObjectStore, path: str, file: PathLike, options: Options) -> Op[None]:
-    backend = _backend_of(store)
-    key = backend.parse_key(path, "path")
-    target = target_of(file)
-    pages = Keys([key])
-    pages.single = True
-    options = options._replace(streams=min(STREAMS, options.connections))
-    return _download(job, backend, pages, target.parent, job_of(store, key, target.name), options, target.name)
-
-
-def _name(store: Any, what: Any) -> str:
-    return job_of(store, what if isinstance(what, str) else "keys")
-
-
-def _download(
-    job: _Job, backend: Backend, pages: Pages, root: Path, name: str, options: Options, file_name: str | None = None
-) -> Op[None]:
-    dest = yield Call(lambda: Destination(root, name, resume=options.resume))
-    try:
-        yield from Download(backend, pages, dest, options, job.result, job.meter, file_name).run()
-    except GeneratorExit:
-        dest.close(keep=options.resume)
-        raise
-    except BaseException:
-        dest.close(keep=options.resume)
-        raise
-    dest.close(keep=options.resume and dest.has_unfinished())
-
-
-def _spread_download(
-    job: _Job,
-    store: ObjectStore,
-    what: What,
-    pages: Pages,
-    root: Path,
-    options: Options,
-    executor: Executor,
-    workers: int | None,
-) -> BulkResult:
-    count = spread.worker_count(executor, None if workers is None else whole_number(workers, "workers", minimum=1))
-    each = options._replace(
-        connections=max(1, options.connections // count),
-        memory=max(1 << 20, options.memory // count),
-        streams=max(1, min(options.streams, options.connections // count)),
-    )
-    clock = Clock(job.result)
-    first = _run(pages.next())
-
-    def all_pages() -> Iterator[list[Any]]:
-        page = first
-        while page:
-            yield [item if isinstance(item, str) else dict(item.items()) for item in page]
-            page = _run(pages.next())
-
-    task = _DownloadTask(store, pages.cut, os.fspath(root), _name(store, what), each)
-    try:
-        spread.spread(executor, count, all_pages(), task, job.result, job.meter)
-    except KeyboardInterrupt:
-        raise BulkInterrupted(job.result) from None
-    finally:
-        clock.stop()
-        job.meter.sample(job.result, last=True)
-    return job.result
-
-
-class _DownloadTask:
-    """What a worker does with a page; picklable where the store is."""
-
-    def __init__(self, store: Any, cut: int, root: str, name: str, options: Options) -> None:
-        self._parts = (store, cut, root, name, options)
-
-    def __call__(self, page: list[Any]) -> BulkResult:
-        store, cut, root, name, options = self._parts
-        job = _Job("download", None)
-        first = page[0] if isinstance(page[0], str) else page[0]["path"]
-        return job.run(_download(job, _backend_of(store), Keys(page, cut), Path(root), job_of(name, first), options))
+    return job.start(_transfers.download_file(job, store, path, file, options))
 
 
 # ---- upload ------------------------------------------------------------------------------------------------------
@@ -355,9 +224,12 @@ def upload(
     attributes: Attributes | Callable[[str], Attributes] | None = None,
     connections: int | None = None,
     memory: int | str | None = None,
+    rate: float | None = None,
     overwrite: bool = True,
     resume: bool = True,
     progress: Any = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> BulkResult:
     """Upload files to objects below a prefix.
 
@@ -377,6 +249,7 @@ def upload(
         overwrite: whether to replace objects that are there; else they are failures (`AlreadyExistsError`).
         resume: whether to look for parts that are there.
         progress: see `obstore.bulk`.
+        rate, executor, workers: see `download`; the files must be there for all workers.
 
     Returns:
         What was done.
@@ -386,9 +259,9 @@ def upload(
         FileNotFoundError: there is no such file or directory.
         BulkInterrupted: Ctrl-C; no upload is left unfinished at the service.
     """
-    job = _Job("upload", progress)
-    options = make_options(connections=connections, memory=memory, overwrite=overwrite, resume=resume)
-    return job.run(_upload(job, store, what, prefix, include, exclude, recursive, attributes, options))
+    job = _Job("upload", progress, executor, workers)
+    options = make_options(connections=connections, memory=memory, rate=rate, overwrite=overwrite, resume=resume)
+    return job.run(_transfers.upload(job, store, what, prefix, include, exclude, recursive, attributes, options))
 
 
 def upload_async(
@@ -402,14 +275,17 @@ def upload_async(
     attributes: Attributes | Callable[[str], Attributes] | None = None,
     connections: int | None = None,
     memory: int | str | None = None,
+    rate: float | None = None,
     overwrite: bool = True,
     resume: bool = True,
     progress: Any = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> Awaitable[BulkResult]:
     """Upload files to objects below a prefix; see `upload`."""
-    job = _Job("upload", progress)
-    options = make_options(connections=connections, memory=memory, overwrite=overwrite, resume=resume)
-    return job.start(_upload(job, store, what, prefix, include, exclude, recursive, attributes, options))
+    job = _Job("upload", progress, executor, workers)
+    options = make_options(connections=connections, memory=memory, rate=rate, overwrite=overwrite, resume=resume)
+    return job.start(_transfers.upload(job, store, what, prefix, include, exclude, recursive, attributes, options))
 
 
 def upload_file(
@@ -439,7 +315,7 @@ def upload_file(
     """
     job = _Job("upload", progress)
     options = make_options(connections=connections, memory=memory, overwrite=overwrite, resume=resume)
-    return job.run(_upload_file(job, store, file, path, attributes, options))
+    return job.run(_transfers.upload_file(job, store, file, path, attributes, options))
 
 
 def upload_file_async(
@@ -457,67 +333,7 @@ def upload_file_async(
     """Upload one file to one object; see `upload_file`."""
     job = _Job("upload", progress)
     options = make_options(connections=connections, memory=memory, overwrite=overwrite, resume=resume)
-    return job.start(_upload_file(job, store, file, path, attributes, options))
-
-
-def _upload_file(
-    job: _Job, store: ObjectStore, file: PathLike, path: str, attributes: Any, options: Options
-) -> Op[None]:
-    backend = _backend_of(store)
-    key = backend.parse_key(path, "path")
-    name = os.fspath(target_of(file))
-    status = os.stat(name)
-    pair = (File(name, os.path.basename(name), status.st_size, status.st_mtime), key)
-    make = (lambda _file: dict(attributes)) if attributes else None
-    return _sending.Sending(backend, [pair], options, job.result, job.meter, make).run()
-
-
-def _upload(
-    job: _Job,
-    store: ObjectStore,
-    what: Any,
-    prefix: str,
-    include: Any,
-    exclude: Any,
-    recursive: Any,
-    attributes: Any,
-    options: Options,
-) -> Op[None]:
-    backend = _backend_of(store)
-    base = server_prefix(backend, prefix, "segment")
-    is_wanted = make_filter(include, exclude)
-    flag(recursive, "recursive")
-    make_attributes: Any = None
-    if callable(attributes):
-        make_attributes = lambda file: dict(attributes(file.path))  # noqa: E731 - as short as the other
-    elif attributes:
-        make_attributes = lambda _file: dict(attributes)  # noqa: E731
-    files: Iterable[File]
-    if isinstance(what, (str, os.PathLike)):
-        root = Path(os.fspath(what))
-        if not root.exists():
-            raise FileNotFoundError(2, "No such file or directory", os.fspath(root))
-        files = walk(root, is_wanted, recursive=recursive, on_error=_noting(job.result))
-    elif isinstance(what, Iterable):
-        files = _files(what)
-    else:
-        raise TypeError(f"what: a path or an iterable of paths is required, not '{type(what).__name__}'")
-    pairs = ((file, base + file.name) for file in files)
-    return _sending.Sending(backend, pairs, options, job.result, job.meter, make_attributes).run()
-
-
-def _noting(result: BulkResult) -> Callable[[str, OSError], None]:
-    return lambda path, error: result.failures.append(Failure(path, error.with_traceback(None)))
-
-
-def _files(paths: Iterable[Any]) -> Iterator[File]:
-    for given in paths:
-        path = os.fspath(given)
-        try:
-            status = os.stat(path)
-            yield File(path, os.path.basename(path), status.st_size, status.st_mtime)
-        except OSError:
-            yield File(path, os.path.basename(path), 0, 0.0)  # opening it will say what is wrong
+    return job.start(_transfers.upload_file(job, store, file, path, attributes, options))
 
 
 # ---- get_many, put_many ------------------------------------------------------------------------------------------
@@ -606,7 +422,7 @@ def get_many(
     if errors not in ("raise", "return"):
         raise ValueError(f"errors must be 'raise' or 'return', not {errors!r}")
     options = make_options(connections=connections, memory=memory, verify=verify)
-    backend = _backend_of(store)
+    backend = _transfers.backend_of(store)
     return ManyStream(
         Reading(backend, select(backend, paths), options, ordered=flag(ordered, "ordered")), errors=errors
     )
@@ -619,8 +435,11 @@ def put_many(
     attributes: Attributes | None = None,
     connections: int | None = None,
     memory: int | str | None = None,
+    rate: float | None = None,
     overwrite: bool = True,
     progress: Any = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> BulkResult:
     """Write many objects.
 
@@ -629,7 +448,8 @@ def put_many(
         items: pairs of key and content, or a dict of them; the content is what ``put`` takes. An iterator is asked for more as
             there is room.
         attributes: of all objects.
-        connections, memory, overwrite, progress: see `upload`.
+        connections, memory, rate, overwrite, progress: see `upload`.
+        executor, workers: see `download`. Content goes to processes and machines by pickle.
 
     Returns:
         What was done.
@@ -638,8 +458,9 @@ def put_many(
         TypeError, ValueError: an argument, a key or a content is of no use.
         BulkInterrupted: Ctrl-C.
     """
-    job = _Job("put", progress)
-    return job.run(_put_many(job, store, items, attributes, connections, memory, overwrite))
+    job = _Job("put", progress, executor, workers)
+    options = make_options(connections=connections, memory=memory, rate=rate, overwrite=overwrite)
+    return job.run(_transfers.put_many(job, store, items, attributes, options))
 
 
 def put_many_async(
@@ -649,22 +470,16 @@ def put_many_async(
     attributes: Attributes | None = None,
     connections: int | None = None,
     memory: int | str | None = None,
+    rate: float | None = None,
     overwrite: bool = True,
     progress: Any = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> Awaitable[BulkResult]:
     """Write many objects; see `put_many`."""
-    job = _Job("put", progress)
-    return job.start(_put_many(job, store, items, attributes, connections, memory, overwrite))
-
-
-def _put_many(
-    job: _Job, store: Any, items: Any, attributes: Any, connections: Any, memory: Any, overwrite: Any
-) -> Op[None]:
-    options = make_options(connections=connections, memory=memory, overwrite=overwrite)
-    pairs = items.items() if isinstance(items, dict) else items
-    if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Iterable):
-        raise TypeError(f"items: an iterable of (path, content) is required, not '{type(items).__name__}'")
-    return _sending.put_many(_backend_of(store), pairs, options, job.result, job.meter, attributes)
+    job = _Job("put", progress, executor, workers)
+    options = make_options(connections=connections, memory=memory, rate=rate, overwrite=overwrite)
+    return job.start(_transfers.put_many(job, store, items, attributes, options))
 
 
 # ---- delete_many, copy_many --------------------------------------------------------------------------------------
@@ -679,7 +494,10 @@ def delete_many(
     recursive: bool = True,
     dry_run: bool = False,
     connections: int | None = None,
+    rate: float | None = None,
     progress: Any = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> BulkResult:
     """Delete many objects, in as few requests as the service allows.
 
@@ -687,7 +505,7 @@ def delete_many(
         store: where.
         what, include, exclude, recursive: see `download`.
         dry_run: only list what would be deleted, in ``result.actions``.
-        connections, progress: see `download`.
+        connections, rate, progress, executor, workers: see `download`.
 
     Returns:
         What was done; an object that is not there counts as deleted.
@@ -697,8 +515,9 @@ def delete_many(
         BaseError: the listing failed.
         BulkInterrupted: Ctrl-C.
     """
-    job = _Job("delete", progress)
-    return job.run(_delete_many(job, store, what, include, exclude, recursive, dry_run, connections))
+    job = _Job("delete", progress, executor, workers)
+    options = make_options(connections=connections, rate=rate)
+    return job.run(_transfers.delete_many(job, store, what, include, exclude, recursive, dry_run, options))
 
 
 def delete_many_async(
@@ -710,29 +529,15 @@ def delete_many_async(
     recursive: bool = True,
     dry_run: bool = False,
     connections: int | None = None,
+    rate: float | None = None,
     progress: Any = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> Awaitable[BulkResult]:
     """Delete many objects; see `delete_many`."""
-    job = _Job("delete", progress)
-    return job.start(_delete_many(job, store, what, include, exclude, recursive, dry_run, connections))
-
-
-def _delete_many(
-    job: _Job, store: Any, what: Any, include: Any, exclude: Any, recursive: Any, dry_run: Any, connections: Any
-) -> Op[None]:
-    options = make_options(connections=connections)
-    backend = _backend_of(store)
-    pages = select(backend, what, include, exclude, recursive=flag(recursive, "recursive"))
-    if flag(dry_run, "dry_run"):
-        return _list_actions(pages, "delete", job.result)
-    return changing.delete_many(backend, pages, options, job.result, job.meter)
-
-
-def _list_actions(pages: Pages, kind: str, result: BulkResult) -> Op[None]:
-    while page := (yield from pages.next()):
-        for item in page:
-            key, size = (item, None) if isinstance(item, str) else (item["path"], item["size"])
-            result.actions.append(Action(kind, key, size))
+    job = _Job("delete", progress, executor, workers)
+    options = make_options(connections=connections, rate=rate)
+    return job.start(_transfers.delete_many(job, store, what, include, exclude, recursive, dry_run, options))
 
 
 def copy_many(
@@ -747,8 +552,11 @@ def copy_many(
     dry_run: bool = False,
     connections: int | None = None,
     memory: int | str | None = None,
+    rate: float | None = None,
     overwrite: bool = True,
     progress: Any = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> BulkResult:
     """Copy objects between two stores of any kind: by the service where it can, else through memory, which stays bounded.
 
@@ -757,7 +565,7 @@ def copy_many(
         target: where to; may be the same store.
         what: see `download`.
         prefix: what the names, relative to ``what`` as for `download`, are put below.
-        include, exclude, recursive, connections, progress: see `download`.
+        include, exclude, recursive, connections, rate, progress, executor, workers: see `download`.
         dry_run: only list what would be copied, in ``result.actions``.
         memory: bytes of bodies in memory at a time.
         overwrite: whether to replace objects that are there; else they are failures.
@@ -770,9 +578,11 @@ def copy_many(
         BaseError: the listing failed.
         BulkInterrupted: Ctrl-C; no upload is left unfinished.
     """
-    job = _Job("copy", progress)
-    options = make_options(connections=connections, memory=memory, overwrite=overwrite)
-    return job.run(_copy_many(job, source, target, what, prefix, include, exclude, recursive, dry_run, options))
+    job = _Job("copy", progress, executor, workers)
+    options = make_options(connections=connections, memory=memory, rate=rate, overwrite=overwrite)
+    return job.run(
+        _transfers.copy_many(job, source, target, what, prefix, include, exclude, recursive, dry_run, options)
+    )
 
 
 def copy_many_async(
@@ -787,34 +597,18 @@ def copy_many_async(
     dry_run: bool = False,
     connections: int | None = None,
     memory: int | str | None = None,
+    rate: float | None = None,
     overwrite: bool = True,
     progress: Any = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> Awaitable[BulkResult]:
     """Copy objects between two stores; see `copy_many`."""
-    job = _Job("copy", progress)
-    options = make_options(connections=connections, memory=memory, overwrite=overwrite)
-    return job.start(_copy_many(job, source, target, what, prefix, include, exclude, recursive, dry_run, options))
-
-
-def _copy_many(
-    job: _Job,
-    source: Any,
-    target: Any,
-    what: Any,
-    prefix: str,
-    include: Any,
-    exclude: Any,
-    recursive: Any,
-    dry_run: Any,
-    options: Options,
-) -> Op[None]:
-    from_, to = _backend_of(source, "source"), _backend_of(target, "target")
-    base = server_prefix(to, prefix, "segment")
-    pages = select(from_, what, include, exclude, recursive=flag(recursive, "recursive"))
-    if flag(dry_run, "dry_run"):
-        return _list_actions(pages, "copy", job.result)
-    rename = lambda key: base + key[pages.cut :]  # noqa: E731 - the cut is known once listing began
-    return changing.Copying(from_, to, pages, rename, options, job.result, job.meter).run()
+    job = _Job("copy", progress, executor, workers)
+    options = make_options(connections=connections, memory=memory, rate=rate, overwrite=overwrite)
+    return job.start(
+        _transfers.copy_many(job, source, target, what, prefix, include, exclude, recursive, dry_run, options)
+    )
 
 
 # ---- sync --------------------------------------------------------------------------------------------------------
@@ -833,8 +627,11 @@ def sync(
     exclude: str | Iterable[str] | None = None,
     connections: int | None = None,
     memory: int | str | None = None,
+    rate: float | None = None,
     verify: bool = True,
     progress: Any = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> BulkResult:
     """Make the target hold what the source holds: transfer what is missing, of another size, or older there.
 
@@ -851,7 +648,7 @@ def sync(
         dry_run: only list what would be done, in ``result.actions``.
         size_only: take equal size for equal content.
         include, exclude: patterns over relative names, see `download`; what they leave out is left alone on both sides.
-        connections, memory, verify, progress: see `download`.
+        connections, memory, rate, verify, progress, executor, workers: see `download`.
 
     Returns:
         What was done.
@@ -862,10 +659,22 @@ def sync(
         BaseError: a listing failed, or is not in order, as those of some servers are not.
         BulkInterrupted: Ctrl-C.
     """
-    job = _Job("sync", progress)
-    options = make_options(connections=connections, memory=memory, verify=verify)
+    job = _Job("sync", progress, executor, workers)
+    options = make_options(connections=connections, memory=memory, rate=rate, verify=verify)
     return job.run(
-        _sync(job, source, target, source_prefix, target_prefix, delete, dry_run, size_only, include, exclude, options)
+        _transfers.sync(
+            job,
+            source,
+            target,
+            source_prefix,
+            target_prefix,
+            delete,
+            dry_run,
+            size_only,
+            include,
+            exclude,
+            options,
+        )
     )
 
 
@@ -882,85 +691,27 @@ def sync_async(
     exclude: str | Iterable[str] | None = None,
     connections: int | None = None,
     memory: int | str | None = None,
+    rate: float | None = None,
     verify: bool = True,
     progress: Any = None,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> Awaitable[BulkResult]:
     """Make the target hold what the source holds; see `sync`."""
-    job = _Job("sync", progress)
-    options = make_options(connections=connections, memory=memory, verify=verify)
+    job = _Job("sync", progress, executor, workers)
+    options = make_options(connections=connections, memory=memory, rate=rate, verify=verify)
     return job.start(
-        _sync(job, source, target, source_prefix, target_prefix, delete, dry_run, size_only, include, exclude, options)
+        _transfers.sync(
+            job,
+            source,
+            target,
+            source_prefix,
+            target_prefix,
+            delete,
+            dry_run,
+            size_only,
+            include,
+            exclude,
+            options,
+        )
     )
-
-
-def _side_of(value: Any, prefix: str, argument: str) -> Path | tuple[Backend, str]:
-    """A directory, or a store's backend with the prefix as the service compares it."""
-    if isinstance(value, (str, os.PathLike)):
-        return Path(os.fspath(value)) / prefix
-    backend = _backend_of(value, argument)
-    if isinstance(backend, LocalBackend):  # a directory, whose files are found in order
-        return (backend.root or Path("/")) / prefix
-    return backend, server_prefix(backend, prefix, "segment")
-
-
-def _sync(
-    job: _Job,
-    source: Any,
-    target: Any,
-    source_prefix: str,
-    target_prefix: str,
-    delete: Any,
-    dry_run: Any,
-    size_only: Any,
-    include: Any,
-    exclude: Any,
-    options: Options,
-) -> Op[None]:
-    from_ = _side_of(source, source_prefix, "source")
-    to = _side_of(target, target_prefix, "target")
-    for name, value in (("delete", delete), ("dry_run", dry_run), ("size_only", size_only)):
-        flag(value, name)
-    is_wanted = make_filter(include, exclude)
-    if isinstance(from_, Path) and not from_.is_dir():
-        raise FileNotFoundError(2, "No such directory", os.fspath(from_))
-    if isinstance(from_, Path) and isinstance(to, Path):
-        from obstore.store import LocalStore
-
-        # Files to files: the directory is read as a store is.
-        from_ = (LocalStore(from_)._backend, "")  # noqa: SLF001 - ours
-    ours: syncing.Side
-    theirs: syncing.Side
-    if isinstance(from_, Path):
-        ours, kind = syncing.TreeSide(from_, is_wanted, _noting(job.result)), "upload"
-    elif isinstance(from_[0], LocalBackend):
-        ours, kind = syncing.LocalSide(from_[0], is_wanted, _noting(job.result)), "download"
-    else:
-        ours, kind = syncing.StoreSide(from_[0], from_[1], is_wanted), "copy"
-    on_delete: Any
-    if isinstance(to, Path):
-        theirs = syncing.TreeSide(to, is_wanted, _noting(job.result))
-        on_delete = syncing.delete_files(to, job.result)
-        kind = "download"
-    else:
-        theirs = syncing.StoreSide(to[0], to[1], is_wanted)
-        on_delete = syncing.delete_objects(to[0], job.result)
-    difference = syncing.Difference(
-        ours, theirs, kind, job.result, delete=delete, on_delete=on_delete, dry_run=dry_run, size_only=size_only
-    )
-    if dry_run:
-        return syncing.dry(difference)
-    if isinstance(to, Path):
-        assert not isinstance(from_, Path)
-        return _download(job, from_[0], difference, to, job_of(source, target, source_prefix), options)
-    if isinstance(from_, Path):
-        return _sync_up(job, difference, to[0], to[1], options)
-    cut, base = len(from_[1]), to[1]
-    return changing.Copying(
-        from_[0], to[0], difference, lambda key: base + key[cut:], options, job.result, job.meter
-    ).run()
-
-
-def _sync_up(job: _Job, difference: syncing.Difference, backend: Backend, base: str, options: Options) -> Op[None]:
-    while page := (yield from difference.entries()):
-        pairs = [(entry.item, base + entry.name) for entry in page]
-        yield from _sending.Sending(backend, pairs, options, job.result, job.meter).run()

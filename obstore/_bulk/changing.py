@@ -25,7 +25,7 @@ _PARTS_AT_ONCE = 4
 
 def delete_many(backend: Backend, pages: Pages, options: Options, result: BulkResult, meter: Meter) -> Op[None]:
     """Delete what is selected, in as few requests as the service allows. What is not there counts as deleted."""
-    backend = limited(backend, options.connections)
+    backend = limited(backend, options)
     window = Window(BulkResult(), meter, min(options.connections, backend.delete_concurrency), options.memory)
 
     def batch(keys: list[str]) -> Op[int]:
@@ -74,8 +74,8 @@ class Copying:
         result: BulkResult,
         meter: Meter,
     ) -> None:
-        self._source = limited(source, options.connections)
-        self._target = self._source if source is target else limited(target, options.connections)
+        self._source = limited(source, options)
+        self._target = self._source if source is target else limited(target, options)
         self._pages = pages
         self._rename = rename
         self._options = options

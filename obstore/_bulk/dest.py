@@ -6,6 +6,7 @@ resumed. ``<job>`` is derived from what is transferred, so that the same call fi
     journal      8 bytes for each finished file (csrc/ob_bulk.c, write_record): its key, ETag and size, hashed
     slot-N       files being written by the C core
     HASH.part    a large object; HASH.state says which ranges of which version of it are there
+    worker-X     the same for each unit that a worker has in hand, but for large objects, which the next worker goes on with
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 from array import array
 from pathlib import Path
@@ -22,6 +24,7 @@ from typing import Any
 
 _RECORD_BYTES = 8
 FOLDER_PREFIX = ".obstore-"
+_WORKER_PREFIX = "worker-"
 
 
 class Destination:
@@ -44,6 +47,7 @@ class Destination:
         try:
             self.folder = self._claim(f"{FOLDER_PREFIX}{hashlib.sha256(job.encode()).hexdigest()[:12]}")
             self.temp_fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._adopt_workers()
             self._finished = self._read_journal() if resume else array("Q")
             if not resume:
                 os.ftruncate(self.journal_fd, 0)
@@ -84,6 +88,30 @@ class Destination:
             os.ftruncate(self.journal_fd, whole)  # torn by a crash: the next record must not continue it
         records.frombytes(data[:whole])
         return array("Q", sorted(records))
+
+    def adopt(self, name: str) -> None:
+        """What a worker has finished becomes ours.
+
+        Args:
+            name: of the `WorkerDestination`.
+        """
+        try:
+            with open(self.folder / name / "journal", "rb") as journal:
+                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                records = journal.read()
+                if records:
+                    os.write(self.journal_fd, records[: len(records) - len(records) % _RECORD_BYTES])
+        except BlockingIOError:
+            return  # it is alive: of a run whose own process was killed, or on another machine
+        except FileNotFoundError:
+            pass  # it was killed before it did a thing
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def _adopt_workers(self) -> None:
+        """Likewise of all workers that are not alive."""
+        for name in os.listdir(self.folder):
+            if name.startswith(_WORKER_PREFIX):
+                self.adopt(name)
 
     def _tells_case(self) -> bool:
         """Whether ``a`` and ``A`` are two files here."""
@@ -187,11 +215,60 @@ class Destination:
 
     def _forget_temporaries(self) -> bool:
         """Remove what cannot be resumed; true where something can."""
+        self._adopt_workers()
         for name in os.listdir(self.folder):
             if name.startswith(("slot-", "first-")):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.folder / name)
         return self.has_unfinished() or os.fstat(self.journal_fd).st_size > 0
+
+
+class WorkerDestination(Destination):
+    """A destination that many workers write into, each a unit at a time, on behalf of the one who made it.
+
+    That one has looked at the names and holds the journal; it adopts the records of a worker that is done, or dead.
+
+    Args:
+        root: the directory.
+        folder: name of the place of unfinished files in it.
+    """
+
+    def __init__(self, root: Path, folder: str) -> None:
+        self.root = root
+        self.dir_fd = self.temp_fd = self.journal_fd = -1
+        self._shared = root / folder
+        self.folder = self._shared / f"{_WORKER_PREFIX}{secrets.token_hex(8)}"
+        self._finished = array("Q")
+        self._clashes = None
+        self.is_resumed = False
+        self.folder.mkdir()
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            self.dir_fd = os.open(root, flags)
+            self.temp_fd = os.open(self.folder, flags)
+            self.journal_fd = os.open(
+                self.folder / "journal", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
+            )
+            fcntl.flock(self.journal_fd, fcntl.LOCK_EX)  # says that somebody is at work here
+        except BaseException:
+            self.close(keep=False)
+            raise
+
+    def temp(self, name: str) -> Path:
+        """A file of this unit; what is there of a large object is for all."""
+        return (self._shared if name.endswith(".state") else self.folder) / name
+
+    def close(self, *, keep: bool) -> None:  # noqa: ARG002 - what there is to keep is its owner's
+        """Let go of the unit; its journal stays until it is adopted."""
+        if self.temp_fd >= 0:
+            with contextlib.suppress(FileNotFoundError):  # the owner has ended
+                for name in os.listdir(self.folder):
+                    if name != "journal":
+                        os.unlink(self.folder / name)
+        for fd in (self.journal_fd, self.temp_fd, self.dir_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.journal_fd = self.temp_fd = self.dir_fd = -1
 
 
 def _record(key: str, e_tag: str, size: int) -> int:

@@ -34,12 +34,15 @@ BREATH_SECONDS = 0.0002
 ASK_ANEW_SECONDS = 60.0  # after which the form is signed again
 
 
-def limited(backend: Backend, connections: int) -> Backend:
-    """The same store, whose requests together use so many connections at most."""
+def limited(backend: Backend, options: Options) -> Backend:
+    """The same store, whose requests together use so many connections at most, and keep a pace."""
     if not isinstance(backend, RemoteBackend):
         return backend
+    client = backend.client.limited(options.connections, options.pace)
+    if client is backend.client:
+        return backend
     clone = copy.copy(backend)
-    clone.client = backend.client.limited(connections)
+    clone.client = client
     return clone
 
 
@@ -123,7 +126,7 @@ class Download:
         meter: Meter,
         name: str | None = None,
     ) -> None:
-        self._backend = limited(backend, options.connections)
+        self._backend = limited(backend, options)
         self._pages = pages
         self._dest = dest
         self._options = options
@@ -187,6 +190,14 @@ class Download:
             self._total[1] += sum(item["size"] for item in page)
         else:
             self._total[2] = False
+        return page
+
+    def page(self) -> Op[Sequence[Any]]:
+        """The next page of what is missing, for others to fetch; an empty one is the end."""
+        while page := (yield from self._next_page()):
+            page = yield from self._looked_at(page)
+            if page:
+                break
         return page
 
     def _name_of(self, key: str) -> str:

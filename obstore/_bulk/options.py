@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import secrets
 from typing import Any, NamedTuple
 
 from obstore._ops.args import flag, whole_number
@@ -29,6 +31,7 @@ class Options(NamedTuple):
         verify: whether to compare with the service's checksums.
         overwrite: whether to replace what is at the destination.
         resume: whether to go on from what a killed run left.
+        pace: requests a second, over everything, and the name that what is to keep within it together goes by; ``None``: any number.
     """
 
     connections: int = DEFAULT_CONNECTIONS
@@ -39,6 +42,20 @@ class Options(NamedTuple):
     verify: bool = True
     overwrite: bool = True
     resume: bool = True
+    pace: tuple[float, str] | None = None
+
+    def shared(self, workers: int) -> Options:
+        """What each of so many workers may use, for all together to keep within these."""
+        connections = max(1, self.connections // workers)
+        memory = max(1 << 20, self.memory // workers)
+        return self._replace(
+            connections=connections,
+            memory=memory,
+            piece=_piece(memory),
+            streams=_streams(connections),
+            large=_large(connections),
+            pace=None if self.pace is None else (self.pace[0] / workers, self.pace[1]),
+        )
 
 
 def parse_size(value: Any, argument: str) -> int:
@@ -65,6 +82,7 @@ def make_options(
     verify: Any = True,
     overwrite: Any = True,
     resume: Any = True,
+    rate: Any = None,
 ) -> Options:
     """The options, checked.
 
@@ -73,16 +91,36 @@ def make_options(
     """
     count = DEFAULT_CONNECTIONS if connections is None else whole_number(connections, "connections", minimum=1)
     budget = DEFAULT_MEMORY if memory is None else parse_size(memory, "memory")
-    # Part by part in memory where something is sent: eight parts fit the budget.
-    piece = max(1 << 20, min(PIECE_BYTES, budget // 8))
     return Options(
         connections=count,
         memory=budget,
-        piece=piece,
-        # A quarter of the connections stays for small objects, however slow the large ones are.
-        streams=min(STREAMS, max(1, count // (LARGE_AT_ONCE + 1))),
-        large=min(LARGE_AT_ONCE, max(1, count // 2)),
+        piece=_piece(budget),
+        streams=_streams(count),
+        large=_large(count),
         verify=flag(verify, "verify"),
         overwrite=flag(overwrite, "overwrite"),
         resume=flag(resume, "resume"),
+        pace=None if rate is None else (_rate(rate), secrets.token_hex(8)),
     )
+
+
+def _piece(memory: int) -> int:
+    # Part by part in memory where something is sent: eight parts fit the budget.
+    return max(1 << 20, min(PIECE_BYTES, memory // 8))
+
+
+def _streams(connections: int) -> int:
+    # A quarter of the connections stays for small objects, however slow the large ones are.
+    return min(STREAMS, max(1, connections // (LARGE_AT_ONCE + 1)))
+
+
+def _large(connections: int) -> int:
+    return min(LARGE_AT_ONCE, max(1, connections // 2))
+
+
+def _rate(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"rate: requests a second are a number, not '{type(value).__name__}'")
+    if not 0 < value < math.inf:
+        raise ValueError(f"rate: requests a second are more than 0, not {value!r}")
+    return float(value)

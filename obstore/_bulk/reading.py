@@ -28,7 +28,7 @@ class Reading:
     """
 
     def __init__(self, backend: Backend, pages: Pages, options: Options, *, ordered: bool) -> None:
-        self._backend = limited(backend, options.connections)
+        self._backend = limited(backend, options)
         self._pages = pages
         self._options = options
         self._ordered = ordered

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -145,6 +144,23 @@ class BulkInterrupted(KeyboardInterrupt):
         self.result = result
 
 
+class ExecutorBrokenError(RuntimeError):
+    """The workers of an executor are gone, as after one of its processes was killed; the cause says how.
+
+    What was finished is whole; the same call on another executor goes on from there.
+
+    Attributes:
+        result: what was done until then.
+    """
+
+    def __init__(self, result: BulkResult) -> None:
+        super().__init__(f"the executor lost its workers: {result}")
+        self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.result,)
+
+
 class Clock:
     """Times a transfer into its result."""
 
@@ -164,11 +180,3 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError("unreachable")
-
-
-def merged(parts: Iterable[BulkResult]) -> BulkResult:
-    """One result out of several."""
-    total = BulkResult()
-    for part in parts:
-        total.add(part)
-    return total

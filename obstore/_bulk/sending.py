@@ -43,7 +43,7 @@ class Sending:
         meter: Meter,
         attributes: Any = None,
     ) -> None:
-        self._backend = limited(backend, options.connections)
+        self._backend = limited(backend, options)
         self._files: Iterator[tuple[File, str]] = iter(files)
         self._options = options
         self._attributes = attributes
@@ -129,7 +129,7 @@ def put_many(
     attributes: Any,
 ) -> Op[None]:
     """Put buffers, files and iterables: pairs of key and content."""
-    backend = limited(backend, options.connections)
+    backend = limited(backend, options)
     window = Window(result, meter, options.connections, options.memory)
     pairs = iter(items)
 

@@ -25,6 +25,7 @@ from obstore._cli.options import Limits, Size
 from obstore._cli.place import Connection, Place, UsageError
 from obstore._cli.show import Output, complain
 from obstore._run import run as run_op
+from obstore._transfers import Job, noting
 
 _PIPE_BYTES = 1 << 20
 _DOWN = ("connections", "memory", "verify", "resume", "overwrite")
@@ -112,7 +113,7 @@ def _across(source: Place, target: Place, pages: Recorded, out: Output, limits: 
         return bulk.copy_many(source.store, target.store, pages, base, progress=out.progress, **limits.only(*_ACROSS))
     if target.is_folder:
         base += source.key.rpartition("/")[2]
-    job = bulk._Job("copy", out.progress)  # noqa: SLF001 - ours
+    job = Job("copy", out.progress)
     given = limits.only(*_ACROSS)
     from_, to = source.store._backend, target.store._backend  # noqa: SLF001 - ours
     return job.run(Copying(from_, to, pages, lambda _key: base, make_options(**given), job.result, job.meter).run())
@@ -145,7 +146,7 @@ def _send(
         if not source.path.exists():
             raise FileNotFoundError(2, "No such file or directory", source.text)
         result = BulkResult()
-        found = walk(source.path, make_filter(include, exclude), on_error=bulk._noting(result))  # noqa: SLF001 - ours
+        found = walk(source.path, make_filter(include, exclude), on_error=noting(result))
         if not (dry_run or move):
             sent = bulk.upload(
                 target.store,

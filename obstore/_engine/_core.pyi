@@ -159,6 +159,7 @@ class Client:
         shuffle_dns: bool = True,
         insecure_http: bool = False,
         max_connections: int = 0,
+        max_rate: float = 0,
     ) -> Self: ...
     def stats(self) -> dict[str, int]: ...
 

@@ -68,7 +68,7 @@ cdef class Client:
         proxy_ca_file=None, int64_t connect_timeout_ms=0, int64_t timeout_ms=0, int64_t read_timeout_ms=0,
         int64_t idle_timeout_ms=0, int64_t dns_cache_ms=0, int64_t keep_alive_interval_ms=0, bint verify=True,
         int http_version=11, int follow=0, bint shuffle_dns=True, bint insecure_http=False,
-        int64_t max_connections=0,
+        int64_t max_connections=0, double max_rate=0,
     ):
         cdef ob_client_options options
         texts = [
@@ -94,6 +94,7 @@ cdef class Client:
         options.shuffle_dns = shuffle_dns
         options.insecure_http = insecure_http
         options.max_connections = max_connections
+        options.max_rate = max_rate
         self._c_client = ob_client_new(&options)
         if self._c_client == NULL:
             raise MemoryError("out of memory for a client")

@@ -238,6 +238,7 @@ cdef extern from "ob_engine.h" nogil:
         int shuffle_dns
         int insecure_http
         int64_t max_connections
+        double max_rate
 
     ctypedef struct ob_limits:
         int64_t connections

@@ -31,14 +31,18 @@ class ClientHandle:
         options: the store's client options.
         endpoint: ``scheme://host:port`` whose throttling the store shares with all others of that endpoint.
         roams: whether requests may be redirected to other endpoints, encrypted ones among them.
+        pace: requests a second, and a name: all handles of that name in this process keep within the rate together.
     """
 
-    __slots__ = ("__weakref__", "_client", "endpoint", "options", "roams")
+    __slots__ = ("__weakref__", "_client", "endpoint", "options", "pace", "roams")
 
-    def __init__(self, options: ClientOptions, endpoint: str, *, roams: bool = False) -> None:
+    def __init__(
+        self, options: ClientOptions, endpoint: str, *, roams: bool = False, pace: tuple[float, str] | None = None
+    ) -> None:
         self.options = options
         self.endpoint = endpoint
         self.roams = roams
+        self.pace = pace
         self._client: Client | None = None
 
     def engine_client(self) -> Client:
@@ -68,10 +72,16 @@ class ClientHandle:
         """Many small reads at once; the options are those of `Bulk`."""
         return Bulk(self.engine_client(), **options)
 
-    def limited(self, connections: int) -> ClientHandle:
-        """A handle of the same options whose requests, all together, use so many connections at most."""
+    def limited(self, connections: int, pace: tuple[float, str] | None = None) -> ClientHandle:
+        """A handle of the same options whose requests, all together, use so many connections, and keep a pace.
+
+        This one, where it does so already.
+        """
         wanted = min(self.options.max_connections or connections, connections)
-        return ClientHandle(replace(self.options, max_connections=wanted), self.endpoint, roams=self.roams)
+        if wanted == self.options.max_connections and pace in (None, self.pace):
+            return self
+        options = replace(self.options, max_connections=wanted)
+        return ClientHandle(options, self.endpoint, roams=self.roams, pace=pace or self.pace)
 
     def _make(self) -> Client:
         options = self.options
@@ -80,8 +90,11 @@ class ClientHandle:
         if proxy is None:
             proxy, excludes = proxy_of(self.endpoint)
             check_proxy(proxy)
+        rate, name = self.pace or (0.0, "")
         return Client(
-            endpoint=self.endpoint,
+            # What is paced by its user shares nothing with what is not.
+            endpoint=f"{self.endpoint} {name}" if rate else self.endpoint,
+            max_rate=rate,
             user_agent=options.user_agent,
             ca_file=self._ca_file() if self.roams or proxy or self.endpoint.startswith("https") else None,
             proxy=proxy,

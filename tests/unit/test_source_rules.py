@@ -63,7 +63,7 @@ MAY_ASK_THE_PACKAGE = {"_cli", "_fsspec_file", "arrow", "auth", "bulk", "fsspec"
 
 OPTIONAL = {
     *("aiohttp", "arro3", "azure", "boto3", "botocore", "certifi", "fsspec", "google", "numpy", "pandas", "polars"),
-    *("click", "pyarrow", "pycurl", "requests", "rich", "tqdm"),
+    *("click", "dask", "distributed", "pyarrow", "pycurl", "ray", "requests", "rich", "tqdm"),
 }
 SUBCLASSES_OPTIONAL = {"arrow.py": {"pyarrow"}, "fsspec.py": {"fsspec"}, "_fsspec_file.py": {"fsspec"}}
 """A subclass needs its base class; no other module imports these when it is imported."""
