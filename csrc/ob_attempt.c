@@ -333,6 +333,12 @@ static long limited_ms(int64_t ms) {
   return ms > INT_MAX ? INT_MAX : (long)ms;
 }
 
+ob_shape ob_transfer_shape(const ob_transfer *x) {
+  if (x->has_source) return strcmp(x->method, "PUT") == 0 ? OB_SHAPE_PUT : OB_SHAPE_OTHER;
+  if (strcmp(x->method, "GET") == 0) return OB_SHAPE_GET;
+  return is_head_request(x) ? OB_SHAPE_HEAD : OB_SHAPE_OTHER;
+}
+
 static const char *apply_method(ob_transfer *x, void *easy) {
   bool is_get = strcmp(x->method, "GET") == 0;
   bool must_have_body = strcmp(x->method, "PUT") == 0 || strcmp(x->method, "POST") == 0;
@@ -349,11 +355,8 @@ static const char *apply_method(ob_transfer *x, void *easy) {
   /* An upload of known size, whatever the method: content-length, and no content-type of libcurl's own. */
   SET(long, UPLOAD, 1L);
   SET(str, CUSTOMREQUEST, x->method);
-  SET(off, INFILESIZE_LARGE, x->source_bytes);
   SET_FN(READFUNCTION, on_read);
-  SET(ptr, READDATA, x);
   SET_FN(SEEKFUNCTION, on_seek);
-  SET(ptr, SEEKDATA, x);
   (void)ob_set_long(easy, OB_CURLOPT_UPLOAD_BUFFERSIZE, ob_lib.version_num >= 0x080800 ? 524288L : 65536L); /* speed */
   return NULL;
 }
@@ -422,14 +425,11 @@ static const char *apply_protocols(const ob_client_options *options, void *easy)
   return NULL;
 }
 
-const char *ob_transfer_apply_onloop(ob_transfer *x) {
-  static char no_expect[] = "Expect:";
+/* What all requests of one client and one shape have in common. */
+static const char *apply_shape(ob_transfer *x, void *easy) {
   const ob_client_options *options = &x->client->options;
-  void *easy = x->easy;
   const char *failed;
 
-  SET(ptr, PRIVATE, x);
-  SET(ptr, ERRORBUFFER, x->error);
   SET(long, NOSIGNAL, 1L);
   SET(long, NOPROGRESS, 1L);
   SET(long, PATH_AS_IS, 1L);
@@ -444,19 +444,32 @@ const char *ob_transfer_apply_onloop(ob_transfer *x) {
   (void)ob_set_long(easy, OB_CURLOPT_BUFFERSIZE, ob_lib.version_num >= 0x080800 ? 524288L : 131072L); /* only speed */
   SET(str, USERAGENT, options->user_agent != NULL && *options->user_agent != '\0' ? options->user_agent : NULL);
   SET_FN(HEADERFUNCTION, on_header);
-  SET(ptr, HEADERDATA, x);
   SET_FN(WRITEFUNCTION, on_body);
-  SET(ptr, WRITEDATA, x);
-  SET(ptr, OPENSOCKETDATA, x);
   SET_FN(PREREQFUNCTION, on_ready_to_send);
-  SET(ptr, PREREQDATA, x);
   if ((failed = apply_protocols(options, easy)) != NULL) return failed;
-  SET(str, URL, x->url != NULL ? x->url : "");
   if ((failed = apply_method(x, easy)) != NULL) return failed;
   if ((failed = apply_connection(options, easy)) != NULL) return failed;
-  if ((failed = apply_tls(options, easy)) != NULL) return failed;
+  return apply_tls(options, easy);
+}
+
+const char *ob_transfer_apply_onloop(ob_transfer *x, bool shaped) {
+  static char no_expect[] = "Expect:";
+  void *easy = x->easy;
+  const char *failed;
+
+  if (!shaped && (failed = apply_shape(x, easy)) != NULL) return failed;
+  SET(ptr, PRIVATE, x);
+  SET(ptr, ERRORBUFFER, x->error);
+  SET(ptr, HEADERDATA, x);
+  SET(ptr, WRITEDATA, x);
+  SET(ptr, OPENSOCKETDATA, x);
+  SET(ptr, PREREQDATA, x);
+  SET(str, URL, x->url != NULL ? x->url : "");
   ob_slist *lines = x->headers;
   if (x->has_source) {
+    SET(off, INFILESIZE_LARGE, x->source_bytes);
+    SET(ptr, READDATA, x);
+    SET(ptr, SEEKDATA, x);
     x->no_expect.data = no_expect;
     *(lines != NULL ? &x->headers_last->next : &lines) = &x->no_expect;
   }

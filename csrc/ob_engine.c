@@ -237,11 +237,13 @@ static void copy_text(const char **text, char **at) {
 }
 
 ob_client *ob_client_new(const ob_client_options *o) {
+  static _Atomic uint64_t made;
   size_t texts = text_size(o->endpoint) + text_size(o->user_agent) + text_size(o->ca_file) + text_size(o->ca_path) +
                  text_size(o->proxy) + text_size(o->no_proxy) + text_size(o->proxy_ca_file);
   ob_client *client = ob_calloc(sizeof *client + texts);
   if (client == NULL) return NULL;
   atomic_init(&client->refs, 1);
+  client->number = atomic_fetch_add_explicit(&made, 1, memory_order_relaxed) + 1;
   client->generation = ob_engine_generation();
   client->options = *o;
   char *at = (char *)(client + 1);

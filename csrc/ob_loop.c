@@ -13,6 +13,7 @@
 #define MEMORY_TICK_US 20000
 #define OB_STREAMS_PER_CONNECTION 16L /* HTTP/2 and HTTP/3 */
 #define EASIES_KEPT OB_LOOP_TRANSFERS
+#define EASIES_COMPARED 8 /* with what is to be sent: mostly the first one fits */
 
 ob_counter ob_live_easies;
 
@@ -29,6 +30,13 @@ typedef struct ob_host {
 
 /* Who drives an inline loop. */
 typedef enum { DRIVER_NONE, DRIVER_CALLER, DRIVER_THREAD } driver;
+
+/* A handle between two transfers, its options set for one of that client and shape; OTHER: for none. */
+typedef struct {
+  void *easy;
+  uint64_t client;
+  ob_shape shape;
+} kept_easy;
 
 struct ob_loop {
   int index; /* -1: inline */
@@ -54,11 +62,12 @@ struct ob_loop {
   ob_transfer *ready_first, *ready_last;
   ob_host *hosts;
   ob_transfer *held_first, *held_last; /* waited for a name: attached in the next turn */
+  uint64_t turn;                       /* counts calls of curl_multi_perform */
   int64_t now_us;
   int64_t next_deadline_us;
   long applied_connections;
   bool removed; /* a handle went since the last perform: its connection may want to be closed */
-  void *easies[EASIES_KEPT];
+  kept_easy easies[EASIES_KEPT];
   size_t n_easies;
   char broken[128]; /* why the multi failed; "" while it works */
 };
@@ -190,20 +199,48 @@ static void publish_ready(ob_loop *loop) {
 
 /* ---- attach and detach ---------------------------------------------------------------------------- */
 
-static void *take_easy(ob_loop *loop) {
-  void *easy = loop->n_easies > 0 ? loop->easies[--loop->n_easies] : NULL;
-  if (easy == NULL && !ob_torture_fails()) easy = ob_lib.easy_init();
-  if (easy != NULL) ob_count(&ob_live_easies, 1);
-  return easy;
+/* Sets x->easy, NULL where memory is short. True: its options are those of x's client and shape. */
+static bool take_easy(ob_loop *loop, ob_transfer *x) {
+  size_t looked_at = loop->n_easies < EASIES_COMPARED ? loop->n_easies : EASIES_COMPARED;
+  x->easy = NULL;
+  x->easy_shape = ob_transfer_shape(x);
+  if (x->easy_shape != OB_SHAPE_OTHER) {
+    for (size_t i = loop->n_easies; i-- > loop->n_easies - looked_at;) {
+      kept_easy *kept = &loop->easies[i];
+      if (kept->client != x->client->number || kept->shape != x->easy_shape) continue;
+      x->easy = kept->easy;
+      *kept = loop->easies[--loop->n_easies];
+      ob_count(&ob_live_easies, 1);
+      return true;
+    }
+  }
+  if (loop->n_easies > 0) {
+    x->easy = loop->easies[--loop->n_easies].easy;
+    ob_lib.easy_reset(x->easy);
+  } else if (!ob_torture_fails()) {
+    x->easy = ob_lib.easy_init();
+  }
+  if (x->easy != NULL) ob_count(&ob_live_easies, 1);
+  return false;
 }
 
-static void give_easy(ob_loop *loop, void *easy) {
+/* `whole`: the transfer went well, so the handle is as good for the next one of its kind. */
+static void give_easy(ob_loop *loop, ob_transfer *x, bool whole) {
+  void *easy = x->easy;
+  x->easy = NULL;
   ob_uncount(&ob_live_easies, 1);
-  ob_lib.easy_reset(easy);
-  if (loop->n_easies < EASIES_KEPT) {
-    loop->easies[loop->n_easies++] = easy;
-  } else {
+  if (loop->n_easies == EASIES_KEPT) {
     ob_lib.easy_cleanup(easy);
+    return;
+  }
+  kept_easy *kept = &loop->easies[loop->n_easies++];
+  *kept = (kept_easy){.easy = easy, .client = x->client->number, .shape = whole ? x->easy_shape : OB_SHAPE_OTHER};
+  /* Nothing of x's stays behind: libcurl may write there when the handle is cleaned up. */
+  if (kept->shape == OB_SHAPE_OTHER) {
+    ob_lib.easy_reset(easy);
+  } else {
+    (void)ob_set_ptr(easy, OB_CURLOPT_ERRORBUFFER, NULL);
+    (void)ob_set_ptr(easy, OB_CURLOPT_HTTPHEADER, NULL);
   }
 }
 
@@ -358,12 +395,13 @@ static void detach(ob_loop *loop, ob_transfer *x, int code) {
   void *easy = x->easy;
   int rc = ob_lib.multi_remove_handle(loop->multi, easy);
   loop->removed = true;
-  ob_transfer_result_onloop(x, code);
-  x->easy = NULL;
+  /* Before libcurl has begun, the handle still tells of the transfer before. */
+  if (x->attached_turn != loop->turn) ob_transfer_result_onloop(x, code);
   *(x->attached_prev != NULL ? &x->attached_prev->attached_next : &loop->attached) = x->attached_next;
   if (x->attached_next != NULL) x->attached_next->attached_prev = x->attached_prev;
   loop->n_attached--;
-  if (rc == 0) give_easy(loop, easy);
+  if (rc == 0) give_easy(loop, x, x->outcome.kind == OB_KIND_OK);
+  x->easy = NULL;
   if (x->host != NULL) leader_failed(loop, x);
   end(loop, x);
 }
@@ -378,14 +416,15 @@ static void attach(ob_loop *loop, ob_transfer *x) {
   if (waits_for_name(loop, x)) return;
   x->attached_us = x->moved_us = loop->now_us;
   x->outcome.timing.queue_us = x->attached_us - x->submitted_us;
-  x->easy = take_easy(loop);
+  x->attached_turn = loop->turn;
+  bool shaped = take_easy(loop, x);
   if (x->easy == NULL) {
     ob_transfer_verdict(x, OB_KIND_MEMORY, "no memory for a libcurl handle");
     if (x->host != NULL) leader_failed(loop, x);
     end(loop, x);
     return;
   }
-  const char *failed = ob_transfer_apply_onloop(x);
+  const char *failed = ob_transfer_apply_onloop(x, shaped);
   if (failed != NULL) {
     char text[128];
     snprintf(text, sizeof text, "libcurl refused %s", failed);
@@ -395,8 +434,7 @@ static void attach(ob_loop *loop, ob_transfer *x) {
     if (rc != 0) ob_transfer_verdict(x, OB_KIND_ENGINE, ob_lib.multi_strerror(rc));
   }
   if (x->verdict_set) {
-    give_easy(loop, x->easy);
-    x->easy = NULL;
+    give_easy(loop, x, false);
     if (x->host != NULL) leader_failed(loop, x);
     end(loop, x);
     return;
@@ -584,6 +622,7 @@ static bool work(ob_loop *loop, int n_ready) {
   if (loop->n_attached > 0 || loop->removed || n_ready > 0) {
     int running;
     loop->removed = false;
+    loop->turn++;
     if (!works(loop, "curl_multi_perform", ob_lib.multi_perform(loop->multi, &running))) return false;
     reap(loop);
   }
@@ -632,7 +671,7 @@ static void close_loop(ob_loop *loop) {
     ob_free(loop->hosts);
     loop->hosts = next;
   }
-  while (loop->n_easies > 0) ob_lib.easy_cleanup(loop->easies[--loop->n_easies]);
+  while (loop->n_easies > 0) ob_lib.easy_cleanup(loop->easies[--loop->n_easies].easy);
   (void)ob_lib.multi_cleanup(loop->multi);
 }
 

@@ -37,6 +37,9 @@ typedef struct ob_gate {
 #define OB_ARENA_INLINE 1024 /* url, method and headers of a signed request fit */
 #define OB_WINDOW_NONE UINT64_MAX
 
+/* What a request is like for libcurl: two of one client and one shape differ in a handful of options only. */
+typedef enum { OB_SHAPE_OTHER, OB_SHAPE_GET, OB_SHAPE_HEAD, OB_SHAPE_PUT } ob_shape;
+
 struct ob_transfer {
   ob_refs refs;
   uint32_t generation; /* process generation of the submit */
@@ -107,6 +110,8 @@ struct ob_transfer {
 
   /* Loop thread. */
   void *easy;
+  ob_shape easy_shape;
+  uint64_t attached_turn; /* the loop's turn in which it was attached */
   ob_transfer *attached_prev, *attached_next;
   ob_transfer *ready_next;
   int ready_events;
@@ -147,6 +152,7 @@ typedef struct ob_tally {
 
 struct ob_client {
   ob_refs refs;
+  uint64_t number; /* no other client of the process has it, ever */
   uint32_t generation;
   ob_gate gate;                 /* engine's lock */
   struct ob_endpoint *endpoint; /* engine's lock; NULL until the first submit of this generation */
@@ -173,8 +179,10 @@ bool ob_transfer_stale(const ob_transfer *x);
 
 /* ---- ob_attempt.c -------------------------------------------------------------------------------- */
 
-/* Loop thread. Sets all options of x->easy. NULL, or the name of the option that failed. */
-const char *ob_transfer_apply_onloop(ob_transfer *x);
+/* Loop thread. Sets the options of x->easy: all, or where it is `shaped` (left by a transfer of the same client and shape) what
+ * differs. NULL, or the name of the option that failed. */
+const char *ob_transfer_apply_onloop(ob_transfer *x, bool shaped);
+ob_shape ob_transfer_shape(const ob_transfer *x);
 /* Loop thread, after removal from the multi: copies what libcurl knows. */
 void ob_transfer_result_onloop(ob_transfer *x, int code);
 
