@@ -333,21 +333,25 @@ static long limited_ms(int64_t ms) {
   return ms > INT_MAX ? INT_MAX : (long)ms;
 }
 
+/* Has a body, be it an empty one. */
+static bool is_upload(const ob_transfer *x) {
+  return x->has_source || strcmp(x->method, "PUT") == 0 || strcmp(x->method, "POST") == 0;
+}
+
 ob_shape ob_transfer_shape(const ob_transfer *x) {
-  if (x->has_source) return strcmp(x->method, "PUT") == 0 ? OB_SHAPE_PUT : OB_SHAPE_OTHER;
-  if (strcmp(x->method, "GET") == 0) return OB_SHAPE_GET;
+  if (strcmp(x->method, "PUT") == 0) return OB_SHAPE_PUT;
+  if (strcmp(x->method, "GET") == 0 && !x->has_source) return OB_SHAPE_GET;
   return is_head_request(x) ? OB_SHAPE_HEAD : OB_SHAPE_OTHER;
 }
 
 static const char *apply_method(ob_transfer *x, void *easy) {
   bool is_get = strcmp(x->method, "GET") == 0;
-  bool must_have_body = strcmp(x->method, "PUT") == 0 || strcmp(x->method, "POST") == 0;
   if (is_head_request(x)) {
     SET(long, NOBODY, 1L);
     return NULL;
   }
   SET(long, NOBODY, 0L);
-  if (!x->has_source && !must_have_body) {
+  if (!is_upload(x)) {
     SET(long, HTTPGET, 1L);
     SET(str, CUSTOMREQUEST, is_get ? NULL : x->method);
     return NULL;
@@ -466,10 +470,12 @@ const char *ob_transfer_apply_onloop(ob_transfer *x, bool shaped) {
   SET(ptr, PREREQDATA, x);
   SET(str, URL, x->url != NULL ? x->url : "");
   ob_slist *lines = x->headers;
-  if (x->has_source) {
+  if (is_upload(x) && !is_head_request(x)) {
     SET(off, INFILESIZE_LARGE, x->source_bytes);
     SET(ptr, READDATA, x);
     SET(ptr, SEEKDATA, x);
+  }
+  if (x->has_source) {
     x->no_expect.data = no_expect;
     *(lines != NULL ? &x->headers_last->next : &lines) = &x->no_expect;
   }
