@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -23,12 +23,14 @@ from obstore._listings import ArrowListStream, ListStream
 from obstore._ops.get import DEFAULT_COALESCE
 from obstore._ops.put import DEFAULT_CHUNK_SIZE, DEFAULT_CONCURRENCY
 from obstore._ranges import RangeStream
+from obstore._run import begun
 from obstore._streams import GetResult
 from obstore._tokens import token_of
 from obstore._types import (
     HTTP_METHOD,
     Attributes,
     Buffer,
+    CoroutineType,
     GetOptions,
     ListResult,
     ObjectMeta,
@@ -42,25 +44,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from obstore._types import Backend
-
-
-def anywhere(function: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Awaitable[Any]:
-    """The started operation; on a thread without an event loop a coroutine that starts it where it is awaited.
-
-    Libraries in Rust call the methods of a store on threads of their own, and await what they return on the loop.
-    """
-    try:
-        return function(*arguments, **options)
-    except RuntimeError:
-        from asyncio import _get_running_loop
-
-        if _get_running_loop() is not None:
-            raise
-    return _later(function, arguments, options)
-
-
-async def _later(function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    return await function(*arguments, **options)
 
 
 class ObjectStoreMethods:
@@ -117,9 +100,10 @@ class ObjectStoreMethods:
         use_multipart: bool | None = None,
         chunk_size: int = DEFAULT_CHUNK_SIZE,
         max_concurrency: int = DEFAULT_CONCURRENCY,
-    ) -> Awaitable[PutResult]:
+    ) -> CoroutineType[Any, Any, PutResult]:
         """See `obstore.put_async`."""
-        return functions.put_async(
+        return begun(
+            functions.put_async,
             self,
             path,
             file,
@@ -135,9 +119,9 @@ class ObjectStoreMethods:
         """See `obstore.get`."""
         return functions.get(self, path, options=options)
 
-    def get_async(self, path: str, *, options: GetOptions | None = None) -> Awaitable[GetResult]:
+    def get_async(self, path: str, *, options: GetOptions | None = None) -> CoroutineType[Any, Any, GetResult]:
         """See `obstore.get_async`."""
-        return anywhere(functions.get_async, self, path, options=options)
+        return begun(functions.get_async, self, path, options=options)
 
     @overload
     def get_range(
@@ -184,7 +168,7 @@ class ObjectStoreMethods:
         length: int | None = None,
         offset: int | None = None,
         into: None = None,
-    ) -> Awaitable[Bytes]: ...
+    ) -> CoroutineType[Any, Any, Bytes]: ...
     @overload
     def get_range_async(
         self,
@@ -195,7 +179,7 @@ class ObjectStoreMethods:
         length: int | None = None,
         offset: int | None = None,
         into: Buffer,
-    ) -> Awaitable[int]: ...
+    ) -> CoroutineType[Any, Any, int]: ...
     def get_range_async(
         self,
         path: str,
@@ -205,9 +189,9 @@ class ObjectStoreMethods:
         length: int | None = None,
         offset: int | None = None,
         into: Any = None,
-    ) -> Awaitable[Any]:
+    ) -> CoroutineType[Any, Any, Any]:
         """See `obstore.get_range_async`."""
-        return anywhere(
+        return begun(
             functions.get_range_async, self, path, start=start, end=end, length=length, offset=offset, into=into
         )
 
@@ -288,7 +272,7 @@ class ObjectStoreMethods:
         coalesce: int = DEFAULT_COALESCE,
         into: None = None,
         stream: Literal[False] = False,
-    ) -> Awaitable[builtins.list[Bytes]]: ...
+    ) -> CoroutineType[Any, Any, builtins.list[Bytes]]: ...
     @overload
     def get_ranges_async(
         self,
@@ -300,7 +284,7 @@ class ObjectStoreMethods:
         coalesce: int = DEFAULT_COALESCE,
         into: Sequence[Buffer],
         stream: Literal[False] = False,
-    ) -> Awaitable[builtins.list[int]]: ...
+    ) -> CoroutineType[Any, Any, builtins.list[int]]: ...
     def get_ranges_async(
         self,
         path: str,
@@ -313,7 +297,7 @@ class ObjectStoreMethods:
         stream: bool = False,
     ) -> Any:
         """See `obstore.get_ranges_async`."""
-        return anywhere(
+        return begun(
             functions.get_ranges_async,
             self,
             path,
@@ -329,9 +313,9 @@ class ObjectStoreMethods:
         """See `obstore.head`."""
         return functions.head(self, path)
 
-    def head_async(self, path: str) -> Awaitable[ObjectMeta]:
+    def head_async(self, path: str) -> CoroutineType[Any, Any, ObjectMeta]:
         """See `obstore.head_async`."""
-        return anywhere(functions.head_async, self, path)
+        return begun(functions.head_async, self, path)
 
     @overload
     def list(
@@ -435,7 +419,7 @@ class ObjectStoreMethods:
         *,
         return_arrow: Literal[False] = False,
         match: Literal["segment", "string"] = "segment",
-    ) -> Awaitable[ListResult[Sequence[ObjectMeta]]]: ...
+    ) -> CoroutineType[Any, Any, ListResult[Sequence[ObjectMeta]]]: ...
     @overload
     def list_with_delimiter_async(
         self,
@@ -443,7 +427,7 @@ class ObjectStoreMethods:
         *,
         return_arrow: Literal[True],
         match: Literal["segment", "string"] = "segment",
-    ) -> Awaitable[ListResult[pa.Table]]: ...
+    ) -> CoroutineType[Any, Any, ListResult[pa.Table]]: ...
     @overload
     def list_with_delimiter_async(
         self,
@@ -451,12 +435,12 @@ class ObjectStoreMethods:
         *,
         return_arrow: bool,
         match: Literal["segment", "string"] = "segment",
-    ) -> Awaitable[ListResult[Any]]: ...
+    ) -> CoroutineType[Any, Any, ListResult[Any]]: ...
     def list_with_delimiter_async(
         self, prefix: str | None = None, *, return_arrow: bool = False, match: Literal["segment", "string"] = "segment"
-    ) -> Awaitable[Any]:
+    ) -> CoroutineType[Any, Any, Any]:
         """See `obstore.list_with_delimiter_async`."""
-        return functions.list_with_delimiter_async(self, prefix, return_arrow=return_arrow, match=match)
+        return begun(functions.list_with_delimiter_async, self, prefix, return_arrow=return_arrow, match=match)
 
     def open_reader(self, path: str, *, buffer_size: int = DEFAULT_READ_BYTES, size: int | None = None) -> ReadableFile:
         """See `obstore.open_reader`."""
@@ -464,9 +448,9 @@ class ObjectStoreMethods:
 
     def open_reader_async(
         self, path: str, *, buffer_size: int = DEFAULT_READ_BYTES, size: int | None = None
-    ) -> Awaitable[AsyncReadableFile]:
+    ) -> CoroutineType[Any, Any, AsyncReadableFile]:
         """See `obstore.open_reader_async`."""
-        return file_functions.open_reader_async(self, path, buffer_size=buffer_size, size=size)
+        return begun(file_functions.open_reader_async, self, path, buffer_size=buffer_size, size=size)
 
     def open_writer(
         self,
@@ -514,25 +498,27 @@ class ObjectStoreMethods:
         """See `obstore.delete`."""
         return functions.delete(self, paths, missing_ok=missing_ok)
 
-    def delete_async(self, paths: str | Sequence[str], *, missing_ok: bool | None = None) -> Awaitable[None]:
+    def delete_async(
+        self, paths: str | Sequence[str], *, missing_ok: bool | None = None
+    ) -> CoroutineType[Any, Any, None]:
         """See `obstore.delete_async`."""
-        return functions.delete_async(self, paths, missing_ok=missing_ok)
+        return begun(functions.delete_async, self, paths, missing_ok=missing_ok)
 
     def copy(self, from_: str, to: str, *, overwrite: bool = True) -> None:
         """See `obstore.copy`."""
         return functions.copy(self, from_, to, overwrite=overwrite)
 
-    def copy_async(self, from_: str, to: str, *, overwrite: bool = True) -> Awaitable[None]:
+    def copy_async(self, from_: str, to: str, *, overwrite: bool = True) -> CoroutineType[Any, Any, None]:
         """See `obstore.copy_async`."""
-        return functions.copy_async(self, from_, to, overwrite=overwrite)
+        return begun(functions.copy_async, self, from_, to, overwrite=overwrite)
 
     def rename(self, from_: str, to: str, *, overwrite: bool = True) -> None:
         """See `obstore.rename`."""
         return functions.rename(self, from_, to, overwrite=overwrite)
 
-    def rename_async(self, from_: str, to: str, *, overwrite: bool = True) -> Awaitable[None]:
+    def rename_async(self, from_: str, to: str, *, overwrite: bool = True) -> CoroutineType[Any, Any, None]:
         """See `obstore.rename_async`."""
-        return functions.rename_async(self, from_, to, overwrite=overwrite)
+        return begun(functions.rename_async, self, from_, to, overwrite=overwrite)
 
     @overload
     def sign(  # type: ignore[overload-overlap]  # a str is a sequence of str too
@@ -612,7 +598,7 @@ class ObjectStoreMethods:
         response_content_encoding: str | None = None,
         response_content_language: str | None = None,
         response_content_type: str | None = None,
-    ) -> Awaitable[str]: ...
+    ) -> CoroutineType[Any, Any, str]: ...
     @overload
     def sign_async(
         self,
@@ -628,7 +614,7 @@ class ObjectStoreMethods:
         response_content_encoding: str | None = None,
         response_content_language: str | None = None,
         response_content_type: str | None = None,
-    ) -> Awaitable[builtins.list[str]]: ...
+    ) -> CoroutineType[Any, Any, builtins.list[str]]: ...
     def sign_async(
         self,
         method: HTTP_METHOD,
@@ -643,9 +629,10 @@ class ObjectStoreMethods:
         response_content_encoding: str | None = None,
         response_content_language: str | None = None,
         response_content_type: str | None = None,
-    ) -> Awaitable[Any]:
+    ) -> CoroutineType[Any, Any, Any]:
         """See `obstore.sign_async`."""
-        return functions.sign_async(
+        return begun(
+            functions.sign_async,
             self,
             method,
             paths,
@@ -678,8 +665,10 @@ class ObjectStoreMethods:
         *,
         fields: Mapping[str, str] | None = None,
         conditions: Sequence[Mapping[str, str] | Sequence[str | int]] | None = None,
-    ) -> Awaitable[PresignedPost]:
+    ) -> CoroutineType[Any, Any, PresignedPost]:
         """See `obstore.generate_presigned_post_async`."""
-        return functions.generate_presigned_post_async(self, path, expires_in, fields=fields, conditions=conditions)
+        return begun(
+            functions.generate_presigned_post_async, self, path, expires_in, fields=fields, conditions=conditions
+        )
 
     list_async = list  # the stream serves both faces; the published library has this name too

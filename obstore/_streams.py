@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from obstore._effects import Op
 from obstore._engine import Bytes
 from obstore._ops.get import writable
-from obstore._run import finished, run, start
+from obstore._run import begun, finished, run, start
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from obstore._types import Attributes, Buffer, ObjectMeta, Opened
+    from obstore._types import Attributes, Buffer, CoroutineType, ObjectMeta, Opened
 
 T = TypeVar("T")
 
@@ -131,9 +131,9 @@ class GetResult:
             return start(wrapped(source.collect()))
         return finished(body if type(body) is Bytes else Bytes(body))
 
-    def buffer_async(self) -> Awaitable[Bytes]:
-        """The same as `bytes_async`."""
-        return self.bytes_async()
+    def buffer_async(self) -> CoroutineType[Any, Any, Bytes]:
+        """The same as `bytes_async`, as a coroutine."""
+        return begun(self.bytes_async)
 
     def readinto(self, buffer: Buffer) -> int:
         """Download the body into a writable buffer, of which no more is needed than that: bytearray, numpy array, mmap ...

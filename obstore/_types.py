@@ -20,13 +20,19 @@ else:
 
 
 if TYPE_CHECKING:
+    from types import CoroutineType
+
     from obstore._effects import Op
+else:
+    # What `async def` is to type checkers, so that obspec's protocols take ours; generic at run time since Python 3.14 only.
+    from collections.abc import Coroutine as CoroutineType
 
 __all__ = [
     "HTTP_METHOD",
     "Attribute",
     "Attributes",
     "Buffer",
+    "CoroutineType",
     "GetOptions",
     "ListResult",
     "ObjectMeta",

@@ -11,13 +11,15 @@ import asyncio
 import contextvars
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from obstore._effects import Await, Call, Op
 from obstore._engine import Queue
 from obstore._engine.lifecycle import after_fork_in_child
+from obstore._run import Ready
 from obstore._run.calls import CallOutcome
-from obstore._run.future import OperationFuture
+from obstore._run.future import OperationCoroutine, OperationFuture
 from obstore._run.runner import Runner, Task, ground, resume_posted
 
 T = TypeVar("T")
@@ -175,10 +177,21 @@ def start(op: Op[T]) -> OperationFuture[T]:
     if runner is None or runner.loop() is not loop:
         runner = _runner_of(loop)
     task = Task(op, runner, None, contextvars.copy_context())
-    future: OperationFuture[T] = OperationFuture(loop, task)
+    future: OperationFuture[T] = getattr(_local, "kind", OperationFuture)(loop, task)
     task.on_done = future.settle
     runner.step(task)
     return future
+
+
+def begun(function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """What the function returns, which calls `start`; with its awaitable a coroutine as well."""
+    _local.kind = OperationCoroutine
+    try:
+        started = function(*arguments, **options)
+    finally:
+        _local.kind = OperationFuture
+    # One that never was under way is no coroutine yet.
+    return started if type(started) is not OperationFuture else Ready(started.result())
 
 
 def _forget_runners() -> None:

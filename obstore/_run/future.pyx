@@ -229,6 +229,25 @@ cdef class OperationFuture:
         return 0
 
 
+cdef class OperationCoroutine(OperationFuture):
+    """The same for those who take coroutines only, such as `asyncio.create_task`, task groups and anyio's ``start_soon``."""
+
+    def send(self, value):
+        """Go on, as whoever runs a coroutine has it do."""
+        if self._state == PENDING:
+            self._asyncio_future_blocking = True
+            return self
+        raise StopIteration(self._result())
+
+    def throw(self, error, value=None, traceback=None):
+        """Go on with an error, which nothing here catches."""
+        raise error if value is None else value
+
+    def close(self):
+        """Nobody will wait for it: cancel the operation."""
+        self.cancel()
+
+
 def finished(value):
     """A future that has its result, for what needs no operation."""
     cdef OperationFuture future = OperationFuture.__new__(OperationFuture)

@@ -6,7 +6,7 @@ The same as ``aio`` in trio's terms: one runner per run, and an awaitable whose 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Generic, NoReturn, TypeVar
 
 import trio
@@ -115,13 +115,13 @@ class TrioRunner(Runner):
 
 
 class TrioOperation(Generic[T]):
-    """The awaitable of a started operation.
+    """The coroutine of a started operation.
 
     Being cancelled while it is awaited cancels the operation, and is delivered once that has let go of its connection and cleaned up
     behind itself, at the latest after a few seconds.
     """
 
-    __slots__ = ("_done", "_error", "_raise_cancel", "_task", "_value", "_waiters")
+    __slots__ = ("_done", "_error", "_raise_cancel", "_steps", "_task", "_value", "_waiters")
 
     def __init__(self) -> None:
         self._task: Task | None = None
@@ -130,6 +130,7 @@ class TrioOperation(Generic[T]):
         self._error: BaseException | None = None
         self._raise_cancel: Callable[[], NoReturn] | None = None
         self._waiters: list[trio.lowlevel.Task] = []
+        self._steps: Coroutine[Any, Any, T] | None = None
 
     def settle(self, task: Task) -> None:
         """The operation's end."""
@@ -174,6 +175,28 @@ class TrioOperation(Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._wait().__await__()
+
+    # ---- as a coroutine, for those who take nothing else, such as ``nursery.start_soon`` --------------------
+
+    def _coroutine(self) -> Coroutine[Any, Any, T]:
+        if self._steps is None:
+            self._steps = self._wait()
+        return self._steps
+
+    def send(self, value: Any) -> Any:
+        """Go on with ``value``, as whoever runs a coroutine does."""
+        return self._coroutine().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on with an error."""
+        return self._coroutine().throw(*error)
+
+    def close(self) -> None:
+        """Nobody will wait for it: cancel the operation."""
+        if self._steps is not None:
+            self._steps.close()
+        if self._task is not None:
+            self._task.runner.cancel(self._task, Cancelled())
 
 
 _runner: trio.lowlevel.RunVar[TrioRunner] = trio.lowlevel.RunVar("obstore")

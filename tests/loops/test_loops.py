@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import trio
 import uvloop
 
 import obstore as obs
-from obstore.store import S3Store
+from obstore.store import LocalStore, MemoryStore, S3Store
 from tests.servers.fakes3 import FakeS3, faulty, status
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
@@ -106,9 +106,60 @@ def test_under_way_before_it_is_awaited(store: S3Store, fake_s3: FakeS3, on_loop
     on_loop(main)
 
 
-def test_stores_without_http(on_loop, tmp_path: Path):
-    from obstore.store import LocalStore, MemoryStore
+def test_methods_give_coroutines(store: S3Store, fake_s3: FakeS3, on_loop, tmp_path: Path):
+    """Task groups, and whatever else takes coroutine functions, take the methods; they are under way all the same."""
+    stores = [store, LocalStore(tmp_path), MemoryStore()]
+    for each in stores[1:]:
+        obs.put(each, "small", b"s" * 1024)
 
+    async def main() -> None:
+        for each in stores:
+            waiting = each.head_async("small")
+            assert isinstance(waiting, Coroutine)
+            assert (await waiting)["size"] == 1024
+            async with anyio.create_task_group() as group:
+                group.start_soon(each.put_async, "made", b"1")
+                group.start_soon(each.copy_async, "small", "copied")
+                group.start_soon((await each.get_async("small")).buffer_async)
+                group.start_soon(each.list_with_delimiter_async)
+            assert len(await obs.list(each).collect_async()) >= 3
+            with pytest.raises(FileNotFoundError):
+                await each.head_async("none")
+        fake_s3.inject(faulty(delay=30.0), times=1)
+        store.head_async("small").close()
+        assert (await store.head_async("small"))["size"] == 1024
+
+    on_loop(main)
+    assert obs.stats()["in_flight"] == 0
+
+
+def test_asyncio_takes_methods_for_coroutines_and_functions_for_futures(store: S3Store, fake_s3: FakeS3):
+    async def main() -> None:
+        task = asyncio.create_task(store.head_async("small"))
+        assert (await task)["size"] == 1024
+        done, waiting = await asyncio.wait([obs.head_async(store, "small"), obs.head_async(store, "large")])
+        assert (len(done), waiting) == (2, set())
+        both = await asyncio.gather(store.head_async("small"), asyncio.wait_for(store.head_async("large"), 30))
+        assert [each["size"] for each in both] == [1024, len(BODY)]
+        failing = asyncio.create_task(store.head_async("none"))
+        with pytest.raises(FileNotFoundError):
+            await failing
+        fake_s3.inject(faulty(delay=30.0), times=1)
+        slow = asyncio.create_task(store.head_async("small"))
+        await asyncio.sleep(0.1)
+        slow.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await slow
+        assert obs.stats()["in_flight"] == 0
+        with pytest.raises(TypeError, match="path"):
+            store.head_async(1)  # type: ignore[arg-type]  # at the call, not when it is awaited
+
+    asyncio.run(main())
+    assert asyncio.run(store.head_async("small"))["size"] == 1024
+    assert asyncio.run(store.put_async("new", b"1"))["e_tag"]
+
+
+def test_stores_without_http(on_loop, tmp_path: Path):
     async def main() -> None:
         for kind in (MemoryStore(), LocalStore(tmp_path)):
             await obs.put_async(kind, "a/b", b"123")

@@ -1,31 +1,64 @@
-"""Every store implements obspec's synchronous protocols: checked by mypy, never run.
-
-Its asynchronous ones ask for coroutines. Ours are awaitables that have started already, which no coroutine is; whoever awaits them
-sees no difference.
-"""
+"""Every store implements obspec's protocols, synchronous and asynchronous: checked by mypy and pyright, never run."""
 
 from __future__ import annotations
 
-from obspec import Copy, Delete, Get, GetRange, GetRanges, Head, List, ListWithDelimiter, Put, Rename
+from typing import Protocol
 
+from obspec import (
+    Copy,
+    CopyAsync,
+    Delete,
+    DeleteAsync,
+    Get,
+    GetAsync,
+    GetRange,
+    GetRangeAsync,
+    GetRanges,
+    GetRangesAsync,
+    GetResult,
+    GetResultAsync,
+    Head,
+    HeadAsync,
+    List,
+    ListAsync,
+    ListWithDelimiter,
+    ListWithDelimiterAsync,
+    Put,
+    PutAsync,
+    Rename,
+    RenameAsync,
+)
+
+import obstore
 from obstore.store import AzureStore, GCSStore, HTTPStore, LocalStore, MemoryStore, S3Store
 
 Store = AzureStore | GCSStore | HTTPStore | LocalStore | MemoryStore | S3Store
 
 
-def takes_all(
-    copy: Copy,
-    delete: Delete,
-    get: Get,
-    get_range: GetRange,
-    get_ranges: GetRanges,
-    head: Head,
-    list_: List,
-    list_with_delimiter: ListWithDelimiter,
-    put: Put,
-    rename: Rename,
-) -> None: ...
+class Synchronous(Copy, Delete, Get, GetRange, GetRanges, Head, List, ListWithDelimiter, Put, Rename, Protocol): ...
 
 
-def implements(store: Store) -> None:
-    takes_all(store, store, store, store, store, store, store, store, store, store)
+class Asynchronous(
+    CopyAsync,
+    DeleteAsync,
+    GetAsync,
+    GetRangeAsync,
+    GetRangesAsync,
+    HeadAsync,
+    ListAsync,
+    ListWithDelimiterAsync,
+    PutAsync,
+    RenameAsync,
+    Protocol,
+): ...
+
+
+def takes_synchronous(store: Synchronous) -> None: ...
+def takes_asynchronous(store: Asynchronous) -> None: ...
+def takes_results(result: GetResult, later: GetResultAsync) -> None: ...
+
+
+def implements(store: Store, result: obstore.GetResult) -> None:
+    takes_synchronous(store)
+    takes_asynchronous(store)
+    takes_results(result, result)
