@@ -20,7 +20,7 @@ from functools import cache, lru_cache
 from typing import Any, Self
 
 from fsspec import register_implementation
-from fsspec.asyn import AsyncFileSystem, _run_coros_in_chunks
+from fsspec.asyn import _run_coros_in_chunks
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.compression import compr
 from fsspec.core import get_compression
@@ -30,6 +30,7 @@ from fsspec.utils import stringify_path
 import obstore as obs
 from obstore import store as stores
 from obstore._config.fsspec import translate
+from obstore._fsspec_bulk import BulkFileSystem
 from obstore._fsspec_file import BufferedFile
 from obstore._ops.get import DEFAULT_COALESCE
 
@@ -91,7 +92,7 @@ class CatResult(bytes):
         return [(self.path, bytes(self))]
 
 
-class FsspecStore(AsyncFileSystem):  # type: ignore[misc]  # fsspec is not typed
+class FsspecStore(BulkFileSystem):
     """A file system of fsspec on our stores: one store for each bucket, made when it is first used.
 
     Paths are ``bucket/key``, with or without the protocol; those of ``file`` are absolute. With ``bucket``, they may also be keys
@@ -476,12 +477,16 @@ class FsspecStore(AsyncFileSystem):  # type: ignore[misc]  # fsspec is not typed
             result = CatResult(await self._read(paths[0], kwargs.get("start"), kwargs.get("end")))
             result.path = paths[0]
             return result
-        out = await _run_coros_in_chunks(
-            [self._cat_file(each, **kwargs) for each in paths],
-            batch_size=batch_size or self.batch_size,
-            nofiles=True,
-            return_exceptions=True,
-        )
+        if kwargs or not self._goes_by_bulk():
+            out = await _run_coros_in_chunks(
+                [self._cat_file(each, **kwargs) for each in paths],
+                batch_size=batch_size or self.batch_size,
+                nofiles=True,
+                return_exceptions=True,
+            )
+        else:
+            found = await self._cat_many(paths, batch_size)
+            out = [found[each] for each in paths]
         if on_error == "raise":
             for each in out:
                 if isinstance(each, BaseException):

@@ -97,7 +97,8 @@ class Feeder:
                 continue
             try:
                 url, headers = dialect.sign(dialect.build_get(key, GetSpec()), cred, now)
-                self._bulk.add_request(first + index, key, key[cut:] if self._names else None, size, url, headers)
+                name = key[cut:] if self._names else None
+                self._bulk.add_request(first + index, str(key), name, size, url, headers)  # a RawKey is a str to the core
             except (UnicodeError, ValueError):
                 skipped.append(index)
         return skipped

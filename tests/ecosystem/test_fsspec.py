@@ -26,7 +26,7 @@ from fsspec.implementations.local import LocalFileSystem
 import obstore as obs
 from obstore._config.fsspec import translate
 from obstore.fsspec import BufferedFile, FsspecStore
-from tests.ecosystem.conftest import Place
+from tests.ecosystem.conftest import CLOUDS, Place, make_place
 
 DATA = random.Random(2).randbytes(100_000)
 
@@ -406,9 +406,62 @@ def test_progress_and_trees_both_ways(place: Place, scratch: Path):
     assert not fs.exists(f"{place.bare}/moved")
 
 
-def test_copies_between_buckets(request: pytest.FixtureRequest):
-    from tests.ecosystem.conftest import make_place
+@pytest.fixture(params=["s3", *CLOUDS])
+def cloud(request: pytest.FixtureRequest) -> Place:
+    """Every service in turn."""
+    return make_place(request.param, request)
 
+
+def test_many_are_one_transfer(cloud: Place, scratch: Path, monkeypatch: pytest.MonkeyPatch):
+    """Trees and dicts go by `obstore.bulk`; no file is an operation of fsspec's."""
+
+    async def never(*_args: Any, **_kwargs: Any) -> None:
+        raise AssertionError("an operation for one file")
+
+    for name in ("_get_file", "_put_file", "_cat_file", "_pipe_file"):
+        monkeypatch.setattr(FsspecStore, name, never)
+    fs, root = cloud.fs(), cloud.bare
+    contents = {f"{root}/t/{name}": DATA[: 100 * len(name)] for name in ("a", "b c", "d/e", "d/f/ü", "d%20g")}
+    fs.pipe(contents, attributes={"Content-Type": "text/x-own"})
+    assert obs.get(cloud.store, "t/d/e").attributes["Content-Type"] == "text/x-own"
+    assert fs.cat(f"{root}/t", recursive=True) == contents
+    told = Callback()
+    fs.get(f"{root}/t", f"{scratch}/out", recursive=True, callback=told)
+    assert (told.size, told.value) == (5, 5)
+    assert {
+        str(path.relative_to(scratch / "out")): path.read_bytes() for path in scratch.rglob("*") if path.is_file()
+    } == {name.removeprefix(f"{root}/t/"): data for name, data in contents.items()}
+    told = Callback()
+    fs.put(f"{scratch}/out/", f"{root}/back/", recursive=True, callback=told, batch_size=2)
+    assert (told.size, told.value) == (5, 5)
+    assert fs.cat(f"{root}/back", recursive=True, batch_size=2) == {
+        path.replace("/t/", "/back/"): data for path, data in contents.items()
+    }
+    with pytest.raises(FileExistsError):
+        fs.put([f"{scratch}/out/a", f"{scratch}/out/b c"], [f"{root}/new", f"{root}/t/a"], mode="create")
+    with pytest.raises(FileExistsError):
+        fs.pipe({f"{root}/newer": b"1", f"{root}/t/a": b"1"}, mode="create")
+    assert obs.get(cloud.store, "t/a").bytes() == contents[f"{root}/t/a"]
+
+
+def test_many_of_which_some_fail(cloud: Place, scratch: Path):
+    fs, root = cloud.fs(), cloud.bare
+    fs.pipe({f"{root}/a": b"1", f"{root}/d//e": b"2"})
+    found = fs.cat([f"{root}/a", f"{root}/d//e", f"{root}/none"], on_error="return")
+    assert (found[f"{root}/a"], found[f"{root}/d//e"]) == (b"1", b"2")
+    assert isinstance(found[f"{root}/none"], FileNotFoundError)
+    with pytest.raises(FileNotFoundError):
+        fs.cat([f"{root}/a", f"{root}/none"])
+    pairs = [f"{root}/a", f"{root}/none"], [f"{scratch}/a", f"{scratch}/none"]
+    with pytest.raises(FileNotFoundError):
+        fs.get(*pairs)
+    assert os.listdir(scratch) == ["a"]
+    with pytest.raises(FileNotFoundError):
+        fs.put([f"{scratch}/a", f"{scratch}/none"], [f"{root}/b", f"{root}/none"])
+    assert fs.cat_file(f"{root}/b") == b"1"
+
+
+def test_copies_between_buckets(request: pytest.FixtureRequest):
     one, two = make_place("s3", request), make_place("s3", request)
     fs = one.fs()
     fs.pipe_file(f"{one.bare}/k", DATA, attributes={"Content-Type": "text/x-own"})
@@ -425,8 +478,6 @@ def test_copies_between_buckets(request: pytest.FixtureRequest):
 
 
 def test_keys_as_they_are(request: pytest.FixtureRequest):
-    from tests.ecosystem.conftest import make_place
-
     place = make_place("s3", request)
     fs = place.fs()
     keys = ["a//b", "/lead", "p%20q", "r?s#t", "u v+w", "dir/./x", "ü/ß"]

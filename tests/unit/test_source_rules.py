@@ -65,7 +65,12 @@ OPTIONAL = {
     *("aiohttp", "arro3", "azure", "boto3", "botocore", "certifi", "fsspec", "google", "numpy", "pandas", "polars"),
     *("click", "dask", "distributed", "pyarrow", "pycurl", "ray", "requests", "rich", "tqdm"),
 }
-SUBCLASSES_OPTIONAL = {"arrow.py": {"pyarrow"}, "fsspec.py": {"fsspec"}, "_fsspec_file.py": {"fsspec"}}
+SUBCLASSES_OPTIONAL = {
+    "arrow.py": {"pyarrow"},
+    "fsspec.py": {"fsspec"},
+    "_fsspec_bulk.py": {"fsspec"},
+    "_fsspec_file.py": {"fsspec"},
+}
 """A subclass needs its base class; no other module imports these when it is imported."""
 
 
