@@ -468,11 +468,12 @@ class FsspecStore(BulkFileSystem):
     async def _cat(
         self, path: Any, recursive: bool = False, on_error: str = "raise", batch_size: int | None = None, **kwargs: Any
     ) -> Any:
-        paths = await self._expand_path(path, recursive=recursive)
+        paths = await self._expand_path(path)
+        if recursive:
+            paths = sorted({file for each in paths for file in await self._find(each)})
+            if not paths:
+                raise FileNotFoundError(path)
         one = len(paths) == 1 and not isinstance(path, list) and paths[0] == self._strip_protocol(path)
-        if not one and recursive:
-            files = {entry for each in paths for entry in await self._find(each)}
-            paths = [each for each in paths if each in files]
         if one:
             result = CatResult(await self._read(paths[0], kwargs.get("start"), kwargs.get("end")))
             result.path = paths[0]
