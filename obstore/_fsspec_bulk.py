@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from fsspec.asyn import AsyncFileSystem
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
@@ -87,6 +88,15 @@ class BulkFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec is not ty
         **kwargs: Any,
     ) -> Any:
         get = super()._get
+        if (
+            self._scheme == "http"
+            and isinstance(rpath, str)
+            and isinstance(lpath, str)
+            and "?" in rpath
+            and not recursive
+        ):
+            # To fsspec it is a pattern, of what is put into a directory.
+            rpath, lpath = [rpath], [_target_of_url(rpath, lpath)]
         if batch_size is not None:
             kwargs["batch_size"] = batch_size
         if not self._goes_by_bulk(callback, kwargs.keys() - {"batch_size"}):
@@ -178,6 +188,12 @@ class BulkFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec is not ty
         finally:
             for path in contents:
                 self.invalidate_cache(path)
+
+
+def _target_of_url(url: str, target: str) -> str:
+    """Where the object of one URL goes: into a directory by the last part of its path."""
+    is_directory = target.endswith("/") or os.path.isdir(target)
+    return f"{target.rstrip('/')}/{unquote(url.partition('?')[0].rpartition('/')[2])}" if is_directory else target
 
 
 def _without_directories(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any, Self
+from urllib.parse import quote, unquote
 
 from fsspec import register_implementation
 from fsspec.asyn import _run_coros_in_chunks
@@ -95,7 +96,8 @@ class CatResult(bytes):
 class FsspecStore(BulkFileSystem):
     """A file system of fsspec on our stores: one store for each bucket, made when it is first used.
 
-    Paths are ``bucket/key``, with or without the protocol; those of ``file`` are absolute. With ``bucket``, they may also be keys
+    Paths are ``bucket/key``, with or without the protocol; those of ``file`` are absolute, those of ``http`` are as in URLs:
+    percent-encoded, with a query where there is one. With ``bucket``, they may also be keys
     of that bucket. There are no directories but those that keys imply.
 
     Args:
@@ -168,6 +170,8 @@ class FsspecStore(BulkFileSystem):
         self._root = _root_of(store) if store is not None else (bucket or "").strip("/")
         if self._root or store is not None:
             self.__dict__["_strip_protocol"] = self._strip_bound
+        elif self._scheme == "http":
+            self.__dict__["_strip_protocol"] = _class_for(self._name, False)._strip_protocol
 
     @classmethod
     def from_store(cls, store: Any, **kwargs: Any) -> Self:
@@ -207,9 +211,10 @@ class FsspecStore(BulkFileSystem):
         text = stringify_path(path)
         name, found, rest = text.partition("://")
         if not found:
-            own = cls.protocol if isinstance(cls.protocol, str) else ""
-            is_local = own.removeprefix(_OURS) == "file"
-            return LocalFileSystem._strip_protocol(text) if is_local else text.rstrip("/")
+            own = cls.protocol.removeprefix(_OURS) if isinstance(cls.protocol, str) else ""
+            if own == "file":
+                return LocalFileSystem._strip_protocol(text)
+            return text if "?" in text and own in ("http", "https") else text.rstrip("/")
         name = name.removeprefix(_OURS)
         if name == "file":
             return LocalFileSystem._strip_protocol("file://" + rest)
@@ -219,6 +224,8 @@ class FsspecStore(BulkFileSystem):
                 rest = container + host[host.find("/") :] if "/" in host else container
         elif name == "memory":
             rest = rest.lstrip("/")
+        elif "?" in rest:
+            return rest if name in ("http", "https") else rest.rstrip("/")  # a query may end with a slash
         return rest.rstrip("/")
 
     def _strip_bound(self, path: Any) -> Any:
@@ -260,8 +267,16 @@ class FsspecStore(BulkFileSystem):
             bare = self._strip_protocol(path)
             key = bare[len(self._root) :].removeprefix("/") if self._root else bare
             return self._store, _exact(key, self._scheme)
+        if self._scheme == "http":
+            return self._locate_url(path)
         bucket, key = self._split_path(path)
         return self._construct_store(bucket), _exact(key, self._scheme)
+
+    def _locate_url(self, path: str) -> tuple[Any, str]:
+        """The paths of http are as in URLs: percent-encoded, with a query where there is one."""
+        bare, _, query = self._strip_protocol(path).partition("#")[0].partition("?")
+        host, _, key = bare.partition("/")
+        return self._construct_store(f"{host}?{query}" if query else host), _exact(unquote(key), self._scheme)
 
     def _make_store(self, bucket: str) -> Any:
         if self._scheme == "local":
@@ -290,6 +305,8 @@ class FsspecStore(BulkFileSystem):
         if self._scheme == "local":
             return f"/{key}"
         bucket = self._split_path(path)[0]
+        if self._scheme == "http":
+            key = quote(key, safe="/~!$&'()*+,;=:@")
         return f"{bucket}/{key}" if bucket else key
 
     # ---- looking --------------------------------------------------------------------------------------
@@ -310,17 +327,27 @@ class FsspecStore(BulkFileSystem):
         if cached is not None:
             return cached
         store, key = self.locate(path)
+        refusal: Exception = FileNotFoundError(path)
         if key:
             try:
                 meta = await obs.head_async(store, key)
             except (FileNotFoundError, IsADirectoryError):
                 pass
+            except obs.PermissionDeniedError as error:
+                if self._scheme != "http":
+                    raise
+                refusal = error  # what some WebDAV servers answer of directories
             else:
                 return {**self._entry(path, meta), "name": path}
-        async for _ in obs.list(store, _as_prefix(key), match="string"):
-            return _directory(path)
+        try:
+            async for _ in obs.list(store, _as_prefix(key), match="string"):
+                return _directory(path)
+        except obs.NotSupportedError:
+            if not key:
+                raise
+            # An ordinary web server, which has no directories.
         if key:
-            raise FileNotFoundError(path)
+            raise refusal
         return _directory(path)  # a bucket that answers is there, if empty
 
     def _cached_info(self, path: str) -> dict[str, Any] | None:
@@ -386,6 +413,22 @@ class FsspecStore(BulkFileSystem):
             out[path] = _directory(path)
         names = sorted(out)
         return {name: out[name] for name in names} if detail else names
+
+    async def _expand_path(self, path: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any) -> Any:
+        paths = [path] if isinstance(path, str) else list(path)
+        if self._scheme != "http" or recursive or any(_is_web_pattern(each) for each in paths):
+            return await super()._expand_path(path, recursive=recursive, maxdepth=maxdepth, **kwargs)
+        return sorted({self._strip_protocol(each) for each in paths})
+
+    async def _glob(self, path: str, maxdepth: int | None = None, **kwargs: Any) -> Any:
+        if self._scheme != "http" or _is_web_pattern(path):
+            return await super()._glob(path, maxdepth=maxdepth, **kwargs)
+        path = self._strip_protocol(path)
+        try:
+            found = {path: await self._info(path)}
+        except FileNotFoundError:
+            found = {}
+        return found if kwargs.get("detail") else list(found)
 
     def _add_parents(self, out: dict[str, dict[str, Any]], path: str, key: str, start: int) -> None:
         """The directories between ``path`` and a key."""
@@ -641,7 +684,11 @@ class FsspecStore(BulkFileSystem):
         maxdepth: int | None = None,
         **_kwargs: Any,
     ) -> None:
-        paths = await self._expand_path(path, recursive=recursive, maxdepth=maxdepth)
+        if recursive and self._scheme == "http":  # where deleting a directory would be an error
+            tops = await self._expand_path(path)
+            paths = sorted({file for top in tops for file in await self._find(top, maxdepth=maxdepth)})
+        else:
+            paths = await self._expand_path(path, recursive=recursive, maxdepth=maxdepth)
         keys: dict[int, list[str]] = {}
         found: dict[int, Any] = {}
         for each in paths:
@@ -651,7 +698,7 @@ class FsspecStore(BulkFileSystem):
                 keys.setdefault(id(store), []).append(key)
             if recursive and maxdepth is None and key:
                 marker = obs.RawKey(f"{key}/")  # what some programs put where a directory shall be
-                if self._scheme not in ("local", "memory"):
+                if self._scheme not in ("local", "memory", "http"):
                     keys.setdefault(id(store), []).append(marker)
         for number, every in keys.items():
             for start in range(0, len(every), batch_size or _DELETE_BATCH):
@@ -755,6 +802,11 @@ def _exact(key: str, scheme: str) -> str:
 
 def _as_prefix(key: str) -> str:
     return f"{key}/" if key else ""
+
+
+def _is_web_pattern(path: str) -> bool:
+    """Whether a path of http is a pattern: a question mark begins a query there."""
+    return "*" in path or "[" in path
 
 
 def _directory(name: str) -> dict[str, Any]:

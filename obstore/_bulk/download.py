@@ -98,7 +98,9 @@ class Feeder:
             try:
                 url, headers = dialect.sign(dialect.build_get(key, GetSpec()), cred, now)
                 name = key[cut:] if self._names else None
-                self._bulk.add_request(first + index, str(key), name, size, url, headers)  # a RawKey is a str to the core
+                self._bulk.add_request(
+                    first + index, str(key), name, size, url, headers
+                )  # a RawKey is a str to the core
             except (UnicodeError, ValueError):
                 skipped.append(index)
         return skipped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import fnmatch
 import functools
@@ -27,6 +28,8 @@ import obstore as obs
 from obstore._config.fsspec import translate
 from obstore.fsspec import BufferedFile, FsspecStore
 from tests.ecosystem.conftest import CLOUDS, Place, make_place
+from tests.fix_stores import make_subject
+from tests.servers.dav import PASSWORD, USER
 
 DATA = random.Random(2).randbytes(100_000)
 
@@ -570,19 +573,63 @@ def test_asynchronous(place: Place):
 
 
 def test_web_server(scratch: Path):
-    (scratch / "d").mkdir()
-    (scratch / "d" / "a.txt").write_bytes(b"hello")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(scratch))
+    """An ordinary one: URLs are taken as they are, a query with them, and what is not there is not there."""
+    (scratch / "d e").mkdir()
+    (scratch / "d e" / "a b%.txt").write_bytes(b"hello")
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            asked.append(self.requestline.rpartition(" ")[0])
+
+    handler = functools.partial(Handler, directory=str(scratch))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:
-            fs, path = fsspec.url_to_fs(f"obstore+http://127.0.0.1:{server.server_port}/d/a.txt")
+            host = f"127.0.0.1:{server.server_port}"
+            url = f"obstore+http://{host}/d%20e/a%20b%25.txt"
+            fs, path = fsspec.url_to_fs(url)
             assert fs.cat_file(path) == b"hello"
             assert fs.info(path)["size"] == 5
-            assert fs._split_path(path) == (f"127.0.0.1:{server.server_port}", "d/a.txt")
-            with pytest.raises(FileNotFoundError):
-                fs.cat_file(f"{path}x")
+            assert fs._split_path(path) == (host, "d%20e/a%20b%25.txt")
+            asked.clear()
+            query = "?sig=a%2Bb&p=/x/"
+            assert fs.cat(url + query) == b"hello"
+            assert asked == [f"GET /d%20e/a%20b%25.txt{query}"]
+            with fsspec.open(url + query) as file:
+                assert file.read() == b"hello"
+            assert fs.cat_ranges([url + query], [1], [3]) == [b"el"]
+            fs.get(f"{url}?sig=1", str(scratch / "out"))
+            fs.get(f"{url}?sig=1", f"{scratch}/into/")
+            assert (scratch / "out").read_bytes() == (scratch / "into" / "a b%.txt").read_bytes() == b"hello"
+            assert fs.cat([url, url + query]) == {path: b"hello", path + query: b"hello"}
+            assert fs.glob(url + query) == [path + query]
+            assert {each.partition("?")[2] for each in asked} == {"", query[1:], "sig=1"}
+            assert not fs.exists(f"{url}x")
+            assert not fs.isdir(f"obstore+http://{host}/nothing")
+            assert fs.glob(f"{url}x{query}") == []
+            for call in (fs.cat_file, fs.info, fs.open):
+                with pytest.raises(FileNotFoundError):
+                    call(f"{url}x{query}")
         finally:
             server.shutdown()
             serving.join()
+
+
+def test_web_server_that_lists(request: pytest.FixtureRequest):
+    subject = make_subject("webdav", request)
+    subject.judge_put("a b/ü%?.txt", b"1")
+    root = str(subject.store.url).partition("://")[2]
+    token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    fs = FsspecStore("http", headers={"Authorization": f"Basic {token}"}, skip_instance_cache=True)
+    shown = f"{root}/a%20b/%C3%BC%25%3F.txt"
+    assert fs.find(root) == fs.glob(f"{root}/**/*.txt") == [shown]
+    assert fs.ls(root) == [f"{root}/a%20b"]
+    assert fs.isdir(f"{root}/a%20b")
+    assert fs.cat(root, recursive=True) == {shown: b"1"}
+    fs.pipe({f"{root}/n/{number}%20": b"2" for number in range(3)})
+    assert subject.judge_keys() == ["a b/ü%?.txt", "n/0 ", "n/1 ", "n/2 "]
+    fs.rm(f"{root}/n", recursive=True)
+    fs.rm(shown)
+    assert subject.judge_keys() == []
