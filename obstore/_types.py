@@ -46,6 +46,14 @@ __all__ = [
     "UpdateVersion",
 ]
 
+
+class SupportsAsUri(Protocol):
+    """A path that has a URL: of ``pathlib``, universal_pathlib or cloudpathlib."""
+
+    def as_uri(self) -> str:
+        """Its URL."""
+
+
 Attribute: TypeAlias = (
     Literal[
         "Content-Disposition",

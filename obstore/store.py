@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from obstore._stores.local import LocalStore
     from obstore._stores.memory import MemoryStore
     from obstore._stores.s3 import S3Credential, S3CredentialProvider, S3Store
+    from obstore._types import SupportsAsUri
 
 __all__ = [
     "AzureAccessKey",
@@ -128,7 +129,7 @@ _CLOUDS = {"s3": "S3Store", "gcs": "GCSStore", "azure": "AzureStore"}
 
 
 def from_url(
-    url: str,
+    url: str | SupportsAsUri,
     *,
     config: Any = None,
     client_options: ClientConfig | dict[str, Any] | None = None,
@@ -141,7 +142,7 @@ def from_url(
     Such as ``s3://bucket/prefix``, ``gs://bucket``, ``https://bucket.s3.region.amazonaws.com``, ``file:///directory``, ``memory:///``.
 
     Args:
-        url: of the bucket, directory ...
+        url: of the bucket, directory ...; or a path that has one: of ``pathlib``, universal_pathlib, cloudpathlib.
         config, client_options, retry_config, credential_provider, **kwargs: as for the store's class; local stores take
             ``automatic_cleanup`` and ``mkdir``, memory stores nothing.
 

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 
 from obstore._config.paths import parse_key
+from obstore._types import SupportsAsUri
 from obstore.exceptions import GenericError, redact_url
 
 __all__ = ["Location", "Scheme", "normalise_http_url", "parse_scheme", "split_url"]
@@ -39,29 +40,39 @@ class Location:
     user: str | None = field(default=None, repr=False)
 
 
-def parse_scheme(url: str) -> Scheme:
+def parse_scheme(url: str | SupportsAsUri) -> Scheme:
     """Return the kind of store that ``url`` is of.
 
     Raises:
-        TypeError: ``url`` is no str.
+        TypeError: ``url`` is no str, and no path.
         ValueError: it is no URL.
         GenericError: no store has URLs like it.
     """
+    url = _text(url)
     return _scheme(_split(url), url)
 
 
-def split_url(url: str, scheme: Scheme | None = None) -> Location:
+def _text(url: str | SupportsAsUri) -> str:
+    as_uri = getattr(url, "as_uri", None)
+    text = url if as_uri is None else as_uri()
+    if not isinstance(text, str):
+        raise TypeError(f"url: '{type(url).__name__}' object is not an instance of 'str'")
+    return text
+
+
+def split_url(url: str | SupportsAsUri, scheme: Scheme | None = None) -> Location:
     """Return what ``url`` says.
 
     Args:
-        url: of a bucket, directory, web server ...
+        url: of a bucket, directory, web server ...; or a path that has one.
         scheme: the kind of store wanted; None for any. Any http or https URL may be wanted as HTTP.
 
     Raises:
-        TypeError: ``url`` is no str.
+        TypeError: ``url`` is no str, and no path.
         ValueError: it is no URL; or a local one is wanted and it is not.
         GenericError: no store, or not the wanted one, has URLs like it.
     """
+    url = _text(url)
     parts = _split(url)
     if scheme == "http" and parts.scheme in ("http", "https"):
         return _http(parts, url)
@@ -118,8 +129,6 @@ _SURROUNDING = "".join(map(chr, range(0x21)))
 
 
 def _split(url: str) -> _Parts:
-    if not isinstance(url, str):
-        raise TypeError(f"url: '{type(url).__name__}' object is not an instance of 'str'")
     text = url.strip(_SURROUNDING)
     if _CONTROL.search(text):
         raise _malformed("control character in URL", url)

@@ -17,6 +17,7 @@ from obstore._dialect.base import Dialect
 from obstore._run import ClientHandle
 from obstore._stores.azure_identity import default_credential
 from obstore._stores.remote import CloudStore
+from obstore._types import SupportsAsUri
 
 __all__ = [
     "AzureAccessKey",
@@ -153,7 +154,7 @@ class AzureStore(CloudStore):
     @classmethod
     def from_url(
         cls,
-        url: str,
+        url: str | SupportsAsUri,
         *,
         config: AzureConfig | dict[str, Any] | None = None,
         client_options: ClientConfig | dict[str, Any] | None = None,

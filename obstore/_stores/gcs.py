@@ -17,6 +17,7 @@ from obstore._dialect.gcs import GCSDialect
 from obstore._engine._core import crc32c
 from obstore._run import ClientHandle
 from obstore._stores.remote import CloudStore
+from obstore._types import SupportsAsUri
 
 __all__ = ["GCSCredential", "GCSCredentialProvider", "GCSStore"]
 
@@ -103,7 +104,7 @@ class GCSStore(CloudStore):
     @classmethod
     def from_url(
         cls,
-        url: str,
+        url: str | SupportsAsUri,
         *,
         config: GCSConfig | dict[str, Any] | None = None,
         client_options: ClientConfig | dict[str, Any] | None = None,

@@ -16,6 +16,7 @@ from obstore._methods import ObjectStoreMethods
 from obstore._ops.http import HttpBackend
 from obstore._run import ClientHandle
 from obstore._stores.rebuild import added_attributes, rebuild
+from obstore._types import SupportsAsUri
 
 __all__ = ["HTTPStore"]
 
@@ -45,7 +46,7 @@ class HTTPStore(ObjectStoreMethods):
 
     def __init__(
         self,
-        url: str,
+        url: str | SupportsAsUri,
         *,
         client_options: ClientConfig | dict[str, Any] | None = None,
         retry_config: RetryConfig | dict[str, Any] | None = None,
@@ -73,7 +74,7 @@ class HTTPStore(ObjectStoreMethods):
     @classmethod
     def from_url(
         cls,
-        url: str,
+        url: str | SupportsAsUri,
         *,
         client_options: ClientConfig | dict[str, Any] | None = None,
         retry_config: RetryConfig | dict[str, Any] | None = None,

@@ -10,6 +10,7 @@ from obstore._config.url import split_url
 from obstore._local import LocalBackend
 from obstore._methods import ObjectStoreMethods
 from obstore._stores.rebuild import added_attributes, rebuild
+from obstore._types import SupportsAsUri
 
 __all__ = ["LocalStore"]
 
@@ -46,7 +47,7 @@ class LocalStore(ObjectStoreMethods):
         self._backend = LocalBackend(self._prefix, automatic_cleanup=automatic_cleanup, mkdir=mkdir)
 
     @classmethod
-    def from_url(cls, url: str, *, automatic_cleanup: bool = False, mkdir: bool = False) -> Self:
+    def from_url(cls, url: str | SupportsAsUri, *, automatic_cleanup: bool = False, mkdir: bool = False) -> Self:
         """A store from ``file:///directory``.
 
         Raises:

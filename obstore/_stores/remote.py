@@ -16,6 +16,7 @@ from obstore._methods import ObjectStoreMethods
 from obstore._ops.remote import RemoteBackend
 from obstore._run import ClientHandle
 from obstore._stores.rebuild import added_attributes, rebuild
+from obstore._types import SupportsAsUri
 
 __all__ = ["CloudStore"]
 
@@ -92,7 +93,9 @@ class CloudStore(ObjectStoreMethods):
         return store
 
     @classmethod
-    def _from_url(cls, url: str, config: Any, kwargs: Mapping[str, Any], prefix: str | None, **options: Any) -> Self:
+    def _from_url(
+        cls, url: str | SupportsAsUri, config: Any, kwargs: Mapping[str, Any], prefix: str | None, **options: Any
+    ) -> Self:
         location = split_url(url, cls._scheme)
         if prefix is not None and location.prefix:
             raise ValueError("prefix: the URL has a prefix already")

@@ -17,6 +17,7 @@ from obstore._dialect.s3 import S3Dialect
 from obstore._engine import lifecycle
 from obstore._engine._core import crc32c, crc64nvme
 from obstore._stores.remote import CloudStore
+from obstore._types import SupportsAsUri
 
 __all__ = ["S3Credential", "S3CredentialProvider", "S3Store"]
 
@@ -123,7 +124,7 @@ class S3Store(CloudStore):
     @classmethod
     def from_url(
         cls,
-        url: str,
+        url: str | SupportsAsUri,
         *,
         config: S3Config | dict[str, Any] | None = None,
         client_options: ClientConfig | dict[str, Any] | None = None,

@@ -118,7 +118,8 @@ def registered() -> Iterator[None]:
     from obstore.fsspec import register
 
     before = dict(_registry)
-    register(["s3", "file", "memory"])
+    register()
+    register(["file", "memory"])
     yield
     _registry.clear()
     _registry.update(before)

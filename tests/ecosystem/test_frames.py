@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import pickle
+from pathlib import Path
 
 import duckdb
 import fsspec
@@ -17,7 +19,7 @@ from upath import UPath
 
 import obstore as obs
 from obstore.arrow import StoreHandler, filesystem, handler
-from tests.ecosystem.conftest import Place, make_place
+from tests.ecosystem.conftest import CLOUDS, Place, make_place
 
 pytestmark = pytest.mark.usefixtures("registered")
 
@@ -135,19 +137,42 @@ def test_duckdb(place: Place):
     assert pq.read_table("d.parquet", filesystem=filesystem(place.store)).num_rows == 1_000
 
 
-def test_universal_pathlib(request: pytest.FixtureRequest):
-    place = make_place("s3", request)  # local paths are pathlib's own
+@pytest.mark.parametrize("kind", ["memory", "s3", *CLOUDS])  # local paths are pathlib's own
+def test_universal_pathlib(request: pytest.FixtureRequest, kind: str):
+    """After `register`. It takes no names with a plus, as ours are without."""
+    place = make_place(kind, request)
     root = UPath(place.root, **place.options)
     assert type(root.fs).__module__ == "obstore.fsspec"
-    (root / "a").mkdir(exist_ok=True)
+    (root / "a" / "c").mkdir(parents=True, exist_ok=True)
     (root / "a" / "b.txt").write_text("hello")
     assert (root / "a" / "b.txt").read_text() == "hello"
     assert [path.name for path in (root / "a").iterdir()] == ["b.txt"]
     assert [path.name for path in root.glob("*/*.txt")] == ["b.txt"]
+    assert [path.name for path in root.rglob("*.txt")] == ["b.txt"]
     assert (root / "a").is_dir()
+    assert (root / "a" / "b.txt").is_file()
     assert (root / "a" / "b.txt").stat().st_size == 5
-    (root / "a" / "b.txt").unlink()
-    assert not (root / "a" / "b.txt").exists()
+    assert (root / "a" / "b.txt").parent == root / "a"
+    with (root / "a" / "b.txt").open("rb") as file:
+        assert file.seek(1) == 1
+        assert file.read(2) == b"el"
+    assert pickle.loads(pickle.dumps(root / "a" / "b.txt")).read_bytes() == b"hello"
+    (root / "a" / "b.txt").rename(root / "a" / "d.txt")
+    assert [(path.name, dirs, files) for path, dirs, files in (root / "a").walk()] == [("a", [], ["d.txt"])]
+    (root / "a" / "d.txt").unlink()
+    assert not (root / "a").exists()
+    if kind == "s3":
+        config = place.more["endpoint"].config(place.bare)
+        del config["bucket"]
+        store = obs.store.from_url(root / "pre", **config)
+        obs.put(store, "k", b"1")
+        assert (root / "pre" / "k").read_bytes() == b"1"
+
+
+def test_paths_that_have_urls(tmp_path: Path):
+    assert obs.store.from_url(tmp_path) == obs.LocalStore(tmp_path)
+    with pytest.raises(TypeError, match="url"):
+        obs.store.from_url(1)  # type: ignore[arg-type]
 
 
 def test_csv_written_by_many_small_writes(place: Place):
