@@ -34,7 +34,7 @@ class Ready(Generic[T]):
         self._value = value
 
     def __await__(self) -> Generator[Any, None, T]:
-        return self  # type: ignore[return-value]
+        return self
 
     def __iter__(self) -> Self:
         return self
