@@ -4,10 +4,10 @@
 #include <sys/stat.h>
 
 #include "ob_engine.h"
+#include "ob_file.h"
 #include "ob_port.h"
 #include "ob_sha256.h"
 
-#define NAME_BYTES 4096
 #define PATIENCE_MS 50
 
 struct ob_bulk {
@@ -19,11 +19,8 @@ struct ob_bulk {
   ob_bulk_counts counts;
   int64_t in_flight_bytes; /* expected of what is in flight */
   int64_t largest;         /* object of unknown size that came so far */
-
-  char *texts; /* of the form */
-  ob_bulk_form form;
-  char *headers;
-  ob_sha256 inner, outer;
+  ob_form *forms[OB_BULK_FORMS];
+  uint32_t n_forms_set;
 
   ob_bulk_item *pending_first, *pending_last;
   ob_bulk_item *left_first, *left_last;
@@ -36,39 +33,54 @@ struct ob_bulk {
 
 void ob_bulk_item_free(ob_bulk_item *item) {
   if (item == NULL) return;
+  ob_transfer_unref(item->transfer);
   ob_block_unref(item->body);
   ob_free((char *)item->part);
   ob_free((char *)item->e_tag);
   ob_free(item);
 }
 
-static char *place_text(char **at, const char *text, size_t len) {
+static char *place_text(char **at, const ob_bulk_text *text) {
   char *copy = *at;
-  memcpy(copy, text, len);
-  copy[len] = '\0';
-  *at += len + 1;
+  if (text->data == NULL) return NULL;
+  memcpy(copy, text->data, text->len);
+  copy[text->len] = '\0';
+  *at += text->len + 1;
   return copy;
 }
 
-int ob_bulk_add(ob_bulk *bulk, uint64_t id, const char *key, size_t key_len, const char *name, size_t name_len,
-                int64_t size, const char *url, size_t url_len, const char *headers, size_t headers_len) {
-  ob_bulk_item *item = ob_malloc(sizeof *item + key_len + name_len + url_len + headers_len + 4);
+static ob_block *copy_of(const ob_bulk_text *content) {
+  ob_block *block = ob_block_new(content->len);
+  if (block == NULL) return NULL;
+  memcpy(block->data, content->data, content->len);
+  block->len = content->len;
+  return block;
+}
+
+int ob_bulk_add(ob_bulk *bulk, const ob_bulk_task *task) {
+  ob_bulk_item *item = ob_malloc(sizeof *item + task->key.len + task->name.len + task->url.len + task->headers.len + 4);
   if (item == NULL) return -1;
   memset(item, 0, sizeof *item);
   char *at = (char *)(item + 1);
-  item->id = id;
-  item->size = size;
+  item->id = task->id;
+  item->form = task->form;
+  item->size = task->size;
   item->fd = -1;
   item->slot = -1;
-  item->bulk = bulk;
   item->modified_s = -1;
-  item->key = place_text(&at, key, key_len);
-  item->name = name == NULL ? NULL : place_text(&at, name, name_len);
-  item->url = url == NULL ? NULL : place_text(&at, url, url_len);
-  item->headers = headers == NULL ? NULL : place_text(&at, headers, headers_len);
+  item->key = place_text(&at, &task->key);
+  item->key_len = task->key.len;
+  item->name = place_text(&at, &task->name);
+  item->url = place_text(&at, &task->url);
+  item->headers = place_text(&at, &task->headers);
+  if (task->content.data != NULL && (item->body = copy_of(&task->content)) == NULL) {
+    ob_bulk_item_free(item);
+    return -1;
+  }
   *(bulk->pending_last != NULL ? &bulk->pending_last->next : &bulk->pending_first) = item;
   bulk->pending_last = item;
   bulk->counts.pending++;
+  bulk->counts.pending_bytes += task->content.len;
   return 0;
 }
 
@@ -93,143 +105,20 @@ ob_bulk_item *ob_bulk_take(ob_bulk *bulk) {
   return first;
 }
 
-/* ---- names -------------------------------------------------------------------------------------------------------- */
-
-/* A relative path whose every part is a name of its own: nothing leads out of the destination. */
-static bool is_safe(const char *name, bool flat) {
-  size_t len = strlen(name);
-  if (len == 0 || len >= NAME_BYTES) return false;
-  for (const char *part = name;;) {
-    size_t n = strcspn(part, "/");
-    if (n == 0 || (n == 1 && part[0] == '.') || (n == 2 && part[0] == '.' && part[1] == '.')) return false;
-    if (part[n] == '\0') return true;
-    if (flat) return false;
-    part += n + 1;
-  }
-}
-
-/* The directories that lead to `name`. 0, or -1 with errno. */
-static int make_parents(int dir_fd, const char *name) {
-  char path[NAME_BYTES];
-  size_t len = strlen(name);
-  memcpy(path, name, len + 1);
-  for (char *at = strchr(path, '/'); at != NULL; at = strchr(at + 1, '/')) {
-    *at = '\0';
-    if (mkdirat(dir_fd, path, 0777) != 0 && errno != EEXIST) return -1;
-    *at = '/';
-  }
-  return 0;
-}
-
 static void temp_name(char text[32], int slot) {
   snprintf(text, 32, "slot-%d", slot);
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------------ */
-
-static bool is_plain(unsigned char c, bool keep_slash) {
-  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-         c == '_' || c == '~' || (keep_slash && c == '/');
-}
-
-static char *quote(char *at, const char *key, bool keep_slash) {
-  static const char digits[] = "0123456789ABCDEF";
-  for (; *key != '\0'; key++) {
-    unsigned char c = (unsigned char)*key;
-    if (is_plain(c, keep_slash)) {
-      *at++ = (char)c;
-    } else {
-      *at++ = '%';
-      *at++ = digits[c >> 4];
-      *at++ = digits[c & 15];
-    }
-  }
-  return at;
-}
-
-static int add_headers(ob_transfer *x, const char *headers) {
-  while (headers != NULL && *headers != '\0') {
-    const char *value = headers + strlen(headers) + 1;
-    int rc = ob_transfer_add_header(x, headers, strlen(headers), value, strlen(value));
-    if (rc != 0) return rc;
-    headers = value + strlen(value) + 1;
-  }
-  return 0;
-}
-
-/* The signature of "GET path": AWS Signature Version 4, https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html */
-static int add_signature(ob_bulk *bulk, ob_transfer *x, const char *path, size_t path_len) {
-  const ob_bulk_form *form = &bulk->form;
-  uint8_t digest[OB_SHA256_BYTES];
-  char text[512];
-  size_t scope_len = strlen(form->scope_text), prefix_len = strlen(form->authorization);
-  ob_sha256 sha;
-  ob_sha256_init(&sha);
-  ob_sha256_update(&sha, "GET\n", 4);
-  ob_sha256_update(&sha, path, path_len);
-  ob_sha256_update(&sha, form->canonical_tail, strlen(form->canonical_tail));
-  ob_sha256_final(&sha, digest);
-  memcpy(text, form->scope_text, scope_len);
-  ob_hex(digest, text + scope_len);
-  ob_hmac(&bulk->inner, &bulk->outer, text, scope_len + 64, digest);
-  memcpy(text, form->authorization, prefix_len);
-  ob_hex(digest, text + prefix_len);
-  return ob_transfer_add_header(x, "authorization", 13, text, prefix_len + 64);
-}
-
-/* 0, or what ob_transfer_set_url and its kin return. */
-static int fill_request(ob_bulk *bulk, ob_bulk_item *item, ob_transfer *x) {
-  if (item->url != NULL) {
-    int rc = ob_transfer_set_url(x, item->url, strlen(item->url));
-    return rc != 0 ? rc : add_headers(x, item->headers);
-  }
-  const ob_bulk_form *form = &bulk->form;
-  size_t origin_len = strlen(form->origin);
-  size_t room = origin_len + strlen(form->path) + 3 * strlen(item->key) + strlen(form->suffix) + 1;
-  char stack[1024];
-  char *url = room <= sizeof stack ? stack : ob_malloc(room);
-  if (url == NULL) return -1;
-  memcpy(url, form->origin, origin_len);
-  char *path = url + origin_len;
-  memcpy(path, form->path, strlen(form->path));
-  char *end = quote(path + strlen(form->path), item->key, form->keep_slash);
-  size_t path_len = (size_t)(end - path);
-  memcpy(end, form->suffix, strlen(form->suffix));
-  end += strlen(form->suffix);
-  int rc = ob_transfer_set_url(x, url, (size_t)(end - url));
-  if (rc == 0) rc = add_headers(x, bulk->headers);
-  if (rc == 0 && form->key_len > 0) rc = add_signature(bulk, x, path, path_len);
-  if (url != stack) ob_free(url);
-  return rc;
-}
-
-int ob_bulk_set_form(ob_bulk *bulk, const ob_bulk_form *form, const char *headers, size_t headers_len) {
-  const char *given[] = {
-      form->origin, form->path, form->suffix, form->canonical_tail, form->scope_text, form->authorization,
-  };
-  size_t room = headers_len + 1;
-  if (form->key_len > 0 && (strlen(form->scope_text) + 64 > 512 || strlen(form->authorization) + 64 > 512)) return -1;
-  for (size_t i = 0; i < sizeof given / sizeof *given; i++) room += (given[i] == NULL ? 0 : strlen(given[i])) + 1;
-  char *texts = ob_malloc(room);
-  if (texts == NULL) return -1;
-  ob_free(bulk->texts);
-  bulk->texts = texts;
-  bulk->form = *form;
-  const char **kept[] = {
-      &bulk->form.origin,         &bulk->form.path,       &bulk->form.suffix,
-      &bulk->form.canonical_tail, &bulk->form.scope_text, &bulk->form.authorization,
-  };
-  for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
-    *kept[i] = place_text(&texts, given[i] == NULL ? "" : given[i], given[i] == NULL ? 0 : strlen(given[i]));
-  }
-  bulk->headers = place_text(&texts, headers, headers_len);
-  if (form->key_len > 0) ob_hmac_key(form->key, form->key_len, &bulk->inner, &bulk->outer);
-  return 0;
-}
-
 /* ---- sending ------------------------------------------------------------------------------------------------------- */
 
+uint32_t ob_bulk_set_form(ob_bulk *bulk, int number, ob_form *form) {
+  ob_form_free(bulk->forms[number]);
+  bulk->forms[number] = form;
+  return ++bulk->n_forms_set;
+}
+
 static int64_t expected_of(const ob_bulk *bulk, const ob_bulk_item *item) {
+  if (item->body != NULL) return (int64_t)item->body->len;
   if (item->size >= 0) return item->size;
   /* Of unknown size: as large as the largest so far; before the first has come, a few. */
   return bulk->largest > 0 ? bulk->largest : bulk->options.memory / 8;
@@ -238,6 +127,7 @@ static int64_t expected_of(const ob_bulk *bulk, const ob_bulk_item *item) {
 static bool has_room(const ob_bulk *bulk, const ob_bulk_item *item) {
   if (bulk->n_free == 0) return false;
   if (bulk->options.to_files || bulk->options.memory <= 0) return true;
+  if (item->body != NULL) return true; /* in memory already */
   if (bulk->counts.active == 0 && bulk->counts.left == 0) return true;
   return bulk->in_flight_bytes + (int64_t)bulk->counts.held + expected_of(bulk, item) <= bulk->options.memory;
 }
@@ -247,49 +137,89 @@ static void give_slot(ob_bulk *bulk, ob_bulk_item *item) {
   bulk->free_slots[bulk->n_free++] = item->slot;
 }
 
+/* What is to be sent is in memory; else the item is left over. */
+static bool has_content(ob_bulk *bulk, ob_bulk_item *item) {
+  uint64_t limit = bulk->options.piece > 0 ? bulk->options.piece : UINT64_MAX;
+  int error = 0;
+  if (item->body != NULL) return true;
+  switch (ob_file_read(item->name, limit, &item->body, &error)) {
+  case OB_FILE_READ:
+    item->size = (int64_t)item->body->len;
+    return true;
+  case OB_FILE_OTHER:
+    leave(bulk, item, OB_BULK_OTHER);
+    return false;
+  case OB_FILE_FAILED:
+    leave_file_error(bulk, item, error);
+    return false;
+  }
+  return false;
+}
+
+/* 0, or what ob_transfer_set_url and its kin return. */
+static int fill_request(ob_bulk *bulk, ob_bulk_item *item, ob_transfer *x) {
+  if (item->url != NULL) {
+    int rc = ob_transfer_set_url(x, item->url, strlen(item->url));
+    return rc != 0 ? rc : ob_form_add_headers(x, item->headers);
+  }
+  ob_iovec content = {0};
+  if (bulk->options.sends) content = (ob_iovec){item->body->data, item->body->len};
+  return ob_form_fill(bulk->forms[item->form], x, item->key, bulk->options.sends ? &content : NULL);
+}
+
+/* Where the answer's body goes. 0 or an errno. */
+static int open_sink(ob_bulk *bulk, ob_bulk_item *item, ob_transfer *x) {
+  const ob_bulk_options *options = &bulk->options;
+  if (options->sends) {
+    ob_transfer_sink_discard(x);
+    return 0;
+  }
+  if (options->piece > 0) ob_transfer_set_slice(x, 0, options->piece);
+  if (options->verify) ob_transfer_set_digest(x, OB_DIGEST_AUTO);
+  if (!options->to_files) {
+    ob_transfer_sink_collect(x, -1);
+    return 0;
+  }
+  char name[32];
+  temp_name(name, item->slot);
+  item->fd = openat(options->temp_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (item->fd < 0) return errno;
+  ob_transfer_sink_fd(x, item->fd, 0);
+  return 0;
+}
+
 /* The item is in flight afterwards, or left over. */
 static void send(ob_bulk *bulk, ob_bulk_item *item) {
   const ob_bulk_options *options = &bulk->options;
-  if (options->to_files && (item->name == NULL || !is_safe(item->name, options->flat))) {
+  if (options->to_files && (item->name == NULL || !ob_file_is_safe(item->name, options->flat))) {
     leave(bulk, item, OB_BULK_UNSAFE);
     return;
   }
+  if (options->sends && !has_content(bulk, item)) return;
   ob_transfer *x = ob_transfer_new(bulk->client, item);
   if (x == NULL) {
     leave_file_error(bulk, item, ENOMEM);
     return;
   }
   item->slot = bulk->free_slots[--bulk->n_free];
+  item->forms = bulk->n_forms_set;
   int rc = fill_request(bulk, item, x);
-  if (rc == 0 && options->to_files) {
-    char name[32];
-    temp_name(name, item->slot);
-    item->fd = openat(options->temp_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (item->fd < 0) {
-      int error = errno;
-      give_slot(bulk, item);
-      ob_transfer_unref(x);
+  int error = rc == 0 ? open_sink(bulk, item, x) : 0;
+  if (rc == 0 && error == 0) rc = ob_engine_submit(x, bulk->cq);
+  if (rc != 0 || error != 0) {
+    if (item->fd >= 0) close(item->fd);
+    item->fd = -1;
+    give_slot(bulk, item);
+    ob_transfer_unref(x);
+    if (error != 0) {
       leave_file_error(bulk, item, error);
       return;
     }
-    ob_transfer_sink_fd(x, item->fd, 0);
-  } else {
-    ob_transfer_sink_collect(x, -1);
-  }
-  if (options->piece > 0) ob_transfer_set_slice(x, 0, options->piece);
-  if (options->verify) ob_transfer_set_digest(x, OB_DIGEST_AUTO);
-  item->transfer = x;
-  if (rc == 0) rc = ob_engine_submit(x, bulk->cq);
-  if (rc != 0) {
-    if (item->fd >= 0) close(item->fd);
-    item->fd = -1;
-    item->transfer = NULL;
-    give_slot(bulk, item);
-    ob_transfer_unref(x);
     item->kind = rc == -1 ? OB_KIND_MEMORY : rc == -2 && item->url == NULL ? OB_KIND_PROTOCOL : OB_KIND_ENGINE;
     leave(bulk, item, OB_BULK_FAILED);
     return;
   }
+  item->transfer = x;
   bulk->active[item->slot] = item;
   item->counted = expected_of(bulk, item);
   bulk->in_flight_bytes += item->counted;
@@ -307,6 +237,7 @@ static void send_pending(ob_bulk *bulk) {
     bulk->pending_first = item->next;
     if (item->next == NULL) bulk->pending_last = NULL;
     bulk->counts.pending--;
+    if (item->body != NULL) bulk->counts.pending_bytes -= item->body->len;
     item->next = NULL;
     send(bulk, item);
   }
@@ -382,10 +313,7 @@ static int put_in_place(ob_bulk *bulk, ob_bulk_item *item, const char *temp) {
   int rc = close(item->fd);
   item->fd = -1;
   if (rc != 0 && errno != EINTR) return errno; /* where the disk is full, some systems say so only now */
-  if (renameat(options->temp_fd, temp, options->dir_fd, item->name) == 0) return 0;
-  if (errno != ENOENT) return errno;
-  if (make_parents(options->dir_fd, item->name) != 0) return errno;
-  return renameat(options->temp_fd, temp, options->dir_fd, item->name) == 0 ? 0 : errno;
+  return ob_file_place(options->temp_fd, temp, options->dir_fd, item->name);
 }
 
 static void keep_part(ob_bulk *bulk, ob_bulk_item *item, const char *temp) {
@@ -406,13 +334,54 @@ static void keep_part(ob_bulk *bulk, ob_bulk_item *item, const char *temp) {
   leave(bulk, item, OB_BULK_PARTIAL);
 }
 
+static void count_done(ob_bulk *bulk, int64_t bytes) {
+  bulk->counts.done++;
+  bulk->counts.bytes += (uint64_t)bytes;
+}
+
+/* A 200 answer to a read is whole. True: the item is settled. Else it was left over. */
+static bool settle_read(ob_bulk *bulk, ob_bulk_item *item, const ob_outcome *outcome) {
+  const ob_bulk_options *options = &bulk->options;
+  bool partial = outcome->announced > outcome->received;
+  bool is_unknown = item->size < 0;
+  char temp[32];
+  temp_name(temp, item->slot);
+  item->size = partial ? outcome->announced : outcome->received;
+  if (is_unknown && outcome->received > bulk->largest) bulk->largest = outcome->received;
+  if (options->to_files) {
+    read_meta(item);
+  } else if ((item->body = ob_transfer_body(item->transfer)) == NULL) {
+    leave_file_error(bulk, item, ENOMEM);
+    return false;
+  }
+  if (partial) {
+    read_meta(item);
+    keep_part(bulk, item, temp);
+    return false;
+  }
+  if (item->digest.announced && item->digest.value != item->digest.expected) {
+    leave(bulk, item, OB_BULK_CORRUPT);
+    return false;
+  }
+  if (!options->to_files) {
+    count_done(bulk, item->received);
+    leave(bulk, item, OB_BULK_BODY);
+    return false;
+  }
+  int error = put_in_place(bulk, item, temp);
+  if (error != 0) {
+    leave_file_error(bulk, item, error);
+    return false;
+  }
+  count_done(bulk, item->received);
+  write_record(bulk, item);
+  return true;
+}
+
 /* Its END was taken. */
 static void finish(ob_bulk *bulk, ob_bulk_item *item) {
-  const ob_bulk_options *options = &bulk->options;
   const ob_outcome *outcome = ob_transfer_outcome(item->transfer);
-  char temp[32];
-  int error = 0;
-  temp_name(temp, item->slot);
+  bool settled = false, keeps_attempt = false;
   bulk->counts.active--;
   bulk->in_flight_bytes -= item->counted;
   item->kind = outcome->kind;
@@ -422,47 +391,25 @@ static void finish(ob_bulk *bulk, ob_bulk_item *item) {
   if (outcome->kind == OB_KIND_FILE) {
     leave_file_error(bulk, item, outcome->oserrno);
   } else if (outcome->kind != OB_KIND_OK) {
+    keeps_attempt = true;
     leave(bulk, item, OB_BULK_FAILED);
-  } else if (outcome->status != 200) {
+  } else if (bulk->options.sends ? outcome->status < 200 || outcome->status > 299 : outcome->status != 200) {
+    keeps_attempt = true;
     leave(bulk, item, OB_BULK_STATUS);
+  } else if (bulk->options.sends) {
+    count_done(bulk, (int64_t)item->body->len);
+    settled = true;
   } else {
-    bool partial = outcome->announced > outcome->received;
-    bool is_unknown = item->size < 0;
-    item->size = partial ? outcome->announced : outcome->received;
-    if (is_unknown && outcome->received > bulk->largest) bulk->largest = outcome->received;
-    read_meta(item);
-    if (!options->to_files) {
-      item->body = ob_transfer_body(item->transfer);
-      if (item->body == NULL) leave_file_error(bulk, item, ENOMEM);
-    }
-    if (!options->to_files && item->body == NULL) {
-      /* left over already */
-    } else if (partial) {
-      keep_part(bulk, item, temp);
-    } else if (item->digest.announced && item->digest.value != item->digest.expected) {
-      leave(bulk, item, OB_BULK_CORRUPT);
-    } else if (!options->to_files) {
-      bulk->counts.done++;
-      bulk->counts.bytes += (uint64_t)item->received;
-      leave(bulk, item, OB_BULK_BODY);
-    } else if ((error = put_in_place(bulk, item, temp)) != 0) {
-      leave_file_error(bulk, item, error);
-    } else {
-      bulk->counts.done++;
-      bulk->counts.bytes += (uint64_t)item->received;
-      write_record(bulk, item);
-      ob_transfer_unref(item->transfer);
-      item->transfer = NULL;
-      give_slot(bulk, item);
-      ob_bulk_item_free(item);
-      return;
-    }
+    settled = settle_read(bulk, item, outcome);
   }
   if (item->fd >= 0) close(item->fd);
   item->fd = -1;
-  ob_transfer_unref(item->transfer);
-  item->transfer = NULL;
+  if (!keeps_attempt) {
+    ob_transfer_unref(item->transfer);
+    item->transfer = NULL;
+  }
   give_slot(bulk, item);
+  if (settled) ob_bulk_item_free(item);
 }
 
 static void take_ended(ob_bulk *bulk) {
@@ -551,7 +498,7 @@ bool ob_bulk_free(ob_bulk *bulk, int timeout_ms) {
   ob_client_unref(bulk->client);
   ob_free(bulk->active);
   ob_free(bulk->free_slots);
-  ob_free(bulk->texts);
+  for (int i = 0; i < OB_BULK_FORMS; i++) ob_form_free(bulk->forms[i]);
   ob_free(bulk);
   return true;
 }

@@ -1,11 +1,11 @@
-/* ob_bulk.h - many small reads driven without a look at each: keys in; files, or bodies, out.
+/* ob_bulk.h - many small transfers driven without a look at each: keys in; files, or bodies, out. Or files and buffers in.
  *
  * A bulk belongs to one thread at a time, its consumer, which feeds it, lets it work in ob_bulk_step (without the GIL) and takes
  * what is left over. It builds and signs requests, submits them, and puts what comes into place. Only what is not a plain
  * success, and bodies, come back as items: whether to try again, and what an answer means, is for those above to say.
  *
  * Files are written under a temporary name in `temp_fd` by the loop threads and renamed into `dir_fd` once they are whole and
- * their checksum, where the service announced one, is right.
+ * their checksum, where the service announced one, is right. Files to be sent are read by the consumer when their turn comes.
  */
 #ifndef OB_BULK_H
 #define OB_BULK_H
@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "ob_digest.h"
+#include "ob_form.h"
 #include "ob_transfer.h"
 
 typedef struct ob_bulk ob_bulk;
@@ -22,7 +23,9 @@ typedef struct ob_bulk ob_bulk;
 typedef struct ob_bulk_options {
   int64_t window; /* requests in flight at most */
   int64_t memory; /* bytes of bodies in flight or waiting to be taken; one is always let through. 0: no bound */
-  uint64_t piece; /* bytes of an object to take at most; of larger ones only the first come. 0: all */
+  uint64_t
+      piece; /* bytes of an object to take at most; of larger ones only the first come. Larger files are not sent. 0: all */
+  bool sends;     /* objects are written; all below is of no use then */
   bool to_files;  /* else bodies are kept in memory */
   bool verify;    /* compare with the checksum that the service announces */
   bool flat;      /* refuse names with a slash */
@@ -32,30 +35,35 @@ typedef struct ob_bulk_options {
 } ob_bulk_options;
 
 #define OB_BULK_RECORD 8
-
-/* What all requests have in common. Texts are copied. */
-typedef struct ob_bulk_form {
-  const char *origin; /* scheme://host:port */
-  const char *path;   /* what stands before the key, encoded */
-  const char *suffix; /* what stands after it: "", or a query that is the same for all */
-  bool keep_slash;    /* slashes in keys are sent as they are */
-  /* AWS Signature Version 4 of a GET without query; key_len 0: requests are sent as they are. */
-  const char *canonical_tail; /* of the canonical request, after the path */
-  const char *scope_text;     /* of the text to sign, up to the hash */
-  const char *authorization;  /* header value up to the signature */
-  uint8_t key[32];
-  size_t key_len;
-} ob_bulk_form;
+#define OB_BULK_FORMS 64
 
 typedef enum {
   OB_BULK_BODY,    /* whole; its body is in `body` */
   OB_BULK_PARTIAL, /* the first bytes of a larger object: in `body`, or in the file `part` of temp_fd */
-  OB_BULK_STATUS,  /* an answer that is no 200 */
-  OB_BULK_FAILED,  /* no whole answer: kind says why */
+  OB_BULK_STATUS,  /* an answer that is no success: see `transfer` */
+  OB_BULK_FAILED,  /* no whole answer: see `transfer`; NULL: nothing was sent, and `kind` says why */
   OB_BULK_CORRUPT, /* not the checksum that was announced */
-  OB_BULK_FILE,    /* the file could not be made: oserrno says why */
+  OB_BULK_FILE,    /* the file could not be made, or read: oserrno says why */
   OB_BULK_UNSAFE,  /* the name leads out of the destination, or cannot be a file's */
+  OB_BULK_OTHER,   /* no regular file, or larger than a piece: nothing was sent */
 } ob_bulk_outcome;
+
+typedef struct ob_bulk_text {
+  const char *data; /* NULL: none */
+  size_t len;
+} ob_bulk_text;
+
+/* What is to be done. Texts are copied. */
+typedef struct ob_bulk_task {
+  uint64_t id;
+  int form; /* by number */
+  ob_bulk_text key;
+  ob_bulk_text name;    /* of the file below the destination; of the file to be sent, its path */
+  ob_bulk_text url;     /* of a request of its own, which needs no form */
+  ob_bulk_text headers; /* of that: name NUL value NUL ... NUL */
+  ob_bulk_text content; /* to be sent, instead of a file */
+  int64_t size;         /* as far as known; -1 */
+} ob_bulk_task;
 
 typedef struct ob_bulk_item {
   struct ob_bulk_item *next;
@@ -66,38 +74,40 @@ typedef struct ob_bulk_item {
   int oserrno;
   int64_t size;     /* of the whole object; expected, until it was announced; -1 unknown */
   int64_t received; /* bytes that came */
-  ob_block *body;   /* a reference */
+  ob_block *body;   /* a reference; what came, or what was to be sent */
   ob_digest digest; /* of what was received, and what was announced of the whole */
   int64_t modified_s;
   const char *key, *name, *part, *e_tag; /* NULL: none; part and e_tag after a partial answer */
+  size_t key_len;
+  ob_transfer *transfer; /* a reference: the attempt that failed. NULL after every other outcome */
+  int form;              /* the number of its form */
+  uint32_t forms;        /* how many had been set when it was sent */
   /* the bulk's own */
-  struct ob_bulk *bulk;
-  ob_transfer *transfer;
-  char *url;     /* where it was given */
-  char *headers; /* likewise: name NUL value NUL ... NUL */
+  char *url;
+  char *headers;
   int fd;
   int slot;
   int64_t counted; /* of its bytes, while in flight */
 } ob_bulk_item;
 
 typedef struct ob_bulk_counts {
-  uint64_t done;    /* whole objects, in place */
-  uint64_t bytes;   /* in them */
-  uint64_t pending; /* fed and not yet sent */
-  uint64_t active;  /* in flight */
-  uint64_t left;    /* items waiting to be taken */
-  uint64_t held;    /* bytes in those */
+  uint64_t done;          /* whole objects, in place */
+  uint64_t bytes;         /* in them */
+  uint64_t pending;       /* fed and not yet sent */
+  uint64_t pending_bytes; /* of content in those */
+  uint64_t active;        /* in flight */
+  uint64_t left;          /* items waiting to be taken */
+  uint64_t held;          /* bytes in those */
 } ob_bulk_counts;
 
 /* NULL: out of memory or descriptors. Takes a reference on client. */
 ob_bulk *ob_bulk_new(ob_client *client, const ob_bulk_options *options);
 /* Cancels what is in flight and waits for it, at most timeout_ms; true where the bulk is gone. Else it is left behind, whole. */
 bool ob_bulk_free(ob_bulk *bulk, int timeout_ms);
-/* For all requests sent from now on. headers: name NUL value NUL ... NUL. 0, or -1: out of memory. */
-int ob_bulk_set_form(ob_bulk *bulk, const ob_bulk_form *form, const char *headers, size_t headers_len);
-/* Feed one key. name: of its file; url and headers: of the request, instead of the form's (NULL: by the form). 0 or -1. */
-int ob_bulk_add(ob_bulk *bulk, uint64_t id, const char *key, size_t key_len, const char *name, size_t name_len,
-                int64_t size, const char *url, size_t url_len, const char *headers, size_t headers_len);
+/* For all requests sent from now on by that number, below OB_BULK_FORMS. Takes the form over. Returns how many were set so far. */
+uint32_t ob_bulk_set_form(ob_bulk *bulk, int number, ob_form *form);
+/* Feed one. 0 or -1. */
+int ob_bulk_add(ob_bulk *bulk, const ob_bulk_task *task);
 /* Work until timeout_ms have passed, or fewer than `low` keys are pending, or there are items to take, or all is done, or a signal
  * came. Whatever it is, the counts tell. */
 void ob_bulk_step(ob_bulk *bulk, int timeout_ms, uint64_t low);

@@ -259,6 +259,28 @@ ob_client *ob_client_new(const ob_client_options *o) {
   return client;
 }
 
+ob_client *ob_client_limited(ob_client *client, const char *endpoint, int64_t max_connections, double max_rate) {
+  ob_client *root = client->root != NULL ? client->root : client;
+  ob_client *limited = ob_calloc(sizeof *limited + text_size(endpoint));
+  if (limited == NULL) return NULL;
+  char *at = (char *)(limited + 1);
+  atomic_init(&limited->refs, 1);
+  limited->generation = ob_engine_generation();
+  limited->root = ob_client_ref(root);
+  limited->options = root->options;
+  limited->options.max_connections = max_connections;
+  limited->options.max_rate = max_rate;
+  copy_text(&endpoint, &at);
+  if (endpoint != NULL) limited->options.endpoint = endpoint;
+  limited->gate.limit = max_connections > 0 ? max_connections : 0;
+  ob_count(&ob_live_clients, 1);
+  return limited;
+}
+
+static ob_tally *tally_of(ob_client *client) {
+  return client->root != NULL ? &client->root->tally : &client->tally;
+}
+
 ob_client *ob_client_ref(ob_client *client) {
   ob_refs_take(&client->refs);
   return client;
@@ -281,6 +303,7 @@ void ob_client_unref(ob_client *client) {
     leave_endpoint_locked(e, client->endpoint);
     ob_unlock(&e->lock);
   }
+  ob_client_unref(client->root);
   ob_free(client);
   ob_uncount(&ob_live_clients, 1);
 }
@@ -722,7 +745,7 @@ static uint64_t bucket_end(int bucket) {
 
 static void count_end(ob_engine *e, const ob_transfer *x) {
   const ob_outcome *outcome = &x->outcome;
-  ob_tally *tally = &x->client->tally;
+  ob_tally *tally = tally_of(x->client);
   ob_counter *counter = &e->n_failed, *own = &tally->failed;
   if (outcome->kind == OB_KIND_CANCELLED) counter = &e->cancelled, own = &tally->cancelled;
   if (outcome->kind == OB_KIND_PARKED) counter = &e->parked, own = &tally->parked;
@@ -750,7 +773,7 @@ static uint64_t percentile(const uint64_t *counts, uint64_t all, uint64_t percen
 }
 
 void ob_client_get_stats(ob_client *client, ob_client_stats *stats) {
-  ob_tally *tally = &client->tally;
+  ob_tally *tally = tally_of(client);
   uint64_t counts[OB_TIME_BUCKETS], all = 0;
   for (int i = 0; i < OB_TIME_BUCKETS; i++) all += counts[i] = ob_counted(&tally->first_byte[i]);
   *stats = (ob_client_stats){
@@ -905,7 +928,7 @@ int ob_engine_submit(ob_transfer *x, ob_cq *cq) {
   ob_transfer_move_locked(x, OB_XFER_QUEUED);
   ob_unlock(&x->lock);
   ob_count(&e->requests, 1);
-  ob_count(&x->client->tally.requests, 1);
+  ob_count(&tally_of(x->client)->requests, 1);
   admit_locked(e, x);
   leave(e);
   return 0;

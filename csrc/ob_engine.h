@@ -40,6 +40,9 @@ typedef struct ob_client_options {
 
 /* Any thread. One reference; NULL when memory is short. */
 ob_client *ob_client_new(const ob_client_options *options);
+/* A client of the same options but these (endpoint NULL: the same), with a gate of its own. What its transfers come to is counted
+ * with those of the first. */
+ob_client *ob_client_limited(ob_client *client, const char *endpoint, int64_t max_connections, double max_rate);
 ob_client *ob_client_ref(ob_client *client);
 void ob_client_unref(ob_client *client);
 

@@ -199,6 +199,11 @@ int ob_transfer_add_header(ob_transfer *x, const char *name, size_t name_len, co
   return 0;
 }
 
+void *ob_transfer_take_memory(ob_transfer *x, size_t size) {
+  OB_ASSERT(state_of(x) == OB_XFER_NEW);
+  return arena_take(x, size);
+}
+
 int ob_transfer_set_source(ob_transfer *x, const ob_iovec *parts, size_t n) {
   OB_ASSERT(state_of(x) == OB_XFER_NEW);
   int64_t bytes = 0;

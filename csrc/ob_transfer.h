@@ -97,6 +97,8 @@ int ob_transfer_add_header(ob_transfer *x, const char *name, size_t name_len, co
  * an explicit empty body (content-length: 0); never called: no body at all. Always with content-length, never
  * chunked, no Expect; rewindable. */
 int ob_transfer_set_source(ob_transfer *x, const ob_iovec *parts, size_t n);
+/* Memory that lives as long as x, for what its source points to. NULL: out of memory. */
+void *ob_transfer_take_memory(ob_transfer *x, size_t size);
 /* Where a 2xx body goes. Other statuses: first OB_ERROR_BYTES are collected, the rest is discarded. */
 void ob_transfer_sink_collect(ob_transfer *x, int64_t limit); /* limit < 0: none */
 void ob_transfer_sink_stream(ob_transfer *x, size_t window);  /* 0: the default window */

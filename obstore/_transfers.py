@@ -172,7 +172,7 @@ def upload_file(job: Job, store: Any, file: Any, path: str, attributes: Any, opt
     status = os.stat(name)
     pair = (File(name, os.path.basename(name), status.st_size, status.st_mtime), key)
     make = (lambda _file: dict(attributes)) if attributes else None
-    return _sending.Sending(backend, [pair], options, job.result, job.meter, make).run()
+    return _sending.Sending(backend, _sending.batches([pair]), options, job.result, job.meter, make).run()
 
 
 def upload(
@@ -208,7 +208,7 @@ def upload(
         raise TypeError(f"what: a path or an iterable of paths is required, not '{type(what).__name__}'")
     pairs = ((file, base + file.name) for file in files)
     if job.crew is None:
-        return _sending.Sending(backend, pairs, options, job.result, job.meter, make).run()
+        return _sending.Sending(backend, _sending.batches(pairs), options, job.result, job.meter, make).run()
 
     def page() -> Op[list[tuple[File, str]]]:
         batch: list[tuple[File, str]] = yield Call(lambda: list(islice(pairs, PAGE)))
@@ -259,7 +259,7 @@ def put_many(job: Job, store: Any, items: Any, attributes: Any, options: Options
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise TypeError(f"items: an iterable of (path, content) is required, not '{type(items).__name__}'")
     if job.crew is None:
-        return _sending.put_many(backend, given, options, job.result, job.meter, attributes)
+        return _sending.Putting(backend, given, options, job.result, job.meter, attributes).run()
     return _spread_put(job, store, backend, iter(given), attributes, options)
 
 
@@ -426,5 +426,4 @@ def _sync_up(job: Job, difference: syncing.Difference, target: Any, base: str, o
     if job.crew is not None:
         yield from _spread_upload(job, target, page, None, options)
         return
-    while pairs := (yield from page()):
-        yield from _sending.Sending(backend_of(target), pairs, options, job.result, job.meter).run()
+    yield from _sending.Sending(backend_of(target), page, options, job.result, job.meter).run()

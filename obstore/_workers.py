@@ -179,7 +179,12 @@ class UploadTask(StoreTask):
         attributes = {file.path: given for file, _, given in unit}
         pairs = [(file, key) for file, key, _ in unit]
         yield from _sending.Sending(
-            backend, pairs, self._options, result, Meter(), lambda file: dict(attributes[file.path] or {})
+            backend,
+            _sending.batches(pairs),
+            self._options,
+            result,
+            Meter(),
+            lambda file: dict(attributes[file.path] or {}),
         ).run()
         return ""
 
@@ -198,7 +203,7 @@ class PutTask(StoreTask):
     def work(self, unit: list[Any], result: BulkResult) -> Op[str]:
         """Put a unit."""
         (backend,) = self.backends()
-        yield from _sending.put_many(backend, unit, self._options, result, Meter(), self._attributes)
+        yield from _sending.Putting(backend, unit, self._options, result, Meter(), self._attributes).run()
         return ""
 
 

@@ -90,6 +90,12 @@ cdef class Hmac:
     def __reduce__(self):
         raise TypeError("Hmac holds a secret and is not pickled")
 
+    def states(self):
+        """Both states, as the C core takes them: as secret as the key."""
+        cdef bytes inner = (<const char*>&self.inner)[:sizeof(ob_sha256)]
+        cdef bytes outer = (<const char*>&self.outer)[:sizeof(ob_sha256)]
+        return inner + outer
+
     cpdef str sign(self, str text):
         """The signature of ``text``, in base64."""
         cdef unsigned char[OB_SHA256_BYTES] mac

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obstore._auth.cache import credential
-from obstore._auth.sources import ANONYMOUS
 from obstore._bulk.dest import Destination
 from obstore._bulk.fetch import Fetch, copy_out
+from obstore._bulk.forms import Forms, after_attempt, reading_form
 from obstore._bulk.options import Options
 from obstore._bulk.progress import Meter
 from obstore._bulk.result import BulkResult, Failure
@@ -31,7 +30,7 @@ STEP_SECONDS = 0.05
 # While other operations run beside it, the C core is looked after more often: on a synchronous caller's thread they share it.
 STEP_BESIDE_SECONDS = 0.01
 BREATH_SECONDS = 0.0002
-ASK_ANEW_SECONDS = 60.0  # after which the form is signed again
+_AGAIN_AT_ONCE = 16
 
 
 def limited(backend: Backend, options: Options) -> Backend:
@@ -52,38 +51,29 @@ class Feeder:
     def __init__(self, backend: RemoteBackend, bulk: Any, *, verify: bool, cut: int | None) -> None:
         self._backend = backend
         self._bulk = bulk
-        self._verify = verify
-        self._has_form: bool | None = None
-        self._signed_at = -ASK_ANEW_SECONDS
+        self._forms = Forms(backend, bulk, reading_form(verify))
         self._names = cut is not None
         self._cut = cut or 0
 
     def feed(self, page: Sequence[Any], first: int, limit: int, cut: int | None = None) -> Op[list[int]]:
         """Feed a page; returns the indices of what was not fed."""
-        backend = self._backend
         cut = self._cut if cut is None else cut
-        cred = backend.source.current(time.time())
-        if cred is None:
-            cred = yield from credential(backend.source)
-        cred = None if cred is ANONYMOUS else cred
-        dialect: Any = backend.dialect
-        if self._has_form is None or time.monotonic() - self._signed_at > ASK_ANEW_SECONDS:
-            make = getattr(dialect, "bulk_form", None)
-            form = None if make is None else make(cred, time.time(), verify=self._verify)
-            self._has_form = form is not None
-            self._signed_at = time.monotonic()
-            if form is not None:
-                self._bulk.set_form(*form)
-        if self._has_form:
+        forms = self._forms
+        yield from forms.refresh()
+        if forms.number("", None) == 0:
             if self._names and cut and type(page) is Rows:
                 cut = len(page[0]["path"][:cut].encode())  # characters of the prefix that all share, in bytes
             skipped: list[int] = self._bulk.add(first, page, cut if self._names else -1, limit)
             return skipped
-        return self._feed_one_by_one(page, first, limit, cut, cred)
+        return self._feed_one_by_one(page, first, limit, cut, forms.cred)
 
-    def renew(self) -> None:
-        """The service refused what was signed: sign anew with the next page."""
-        self._signed_at = -ASK_ANEW_SECONDS
+    def attempt(self, item: Any) -> Any:
+        """See `Forms.attempt`."""
+        return self._forms.attempt(item)
+
+    def refresh(self) -> Op[None]:
+        """Sign anew what waits to be sent, where that is needed."""
+        return self._forms.refresh()
 
     def _feed_one_by_one(self, page: Sequence[Any], first: int, limit: int, cut: int, cred: Any) -> list[int]:
         """For services whose requests differ in more than their path."""
@@ -137,6 +127,7 @@ class Download:
         self._meter = meter
         self._name = name
         self._running: list[Any] = []
+        self._retried: list[Any] = []  # those of them that do again what the C core could not do
         self._page: Any = None
         self._next_id = 0
         self._ended = False
@@ -306,7 +297,10 @@ class Download:
             piece=options.piece,
             on_bytes=self._on_bytes,
         )
-        large: list[tuple[str, Any]] = []  # to be fetched by an operation of their own: key and first bytes
+        large: list[tuple[str, Any]] = []  # to be fetched by operations of their own: key and first bytes
+        again: list[tuple[str, Any]] = []  # the same of small ones that failed: key and attempt
+        few = max(1, min(_AGAIN_AT_ONCE, options.connections // 4))
+        retried = self._retried
         running = self._running
         try:
             while True:
@@ -331,23 +325,30 @@ class Download:
                             yield from self._directory(key)
                         else:
                             large.append((key, None))
-                while large and len(running) < options.large:
+                while large and len(running) - len(retried) < options.large:
                     key, first = large.pop()
                     running.append((yield Fork(self._one(fetch.object(key, self._name_of(key), first), key))))
+                while again and len(retried) < few:
+                    key, attempt = again.pop()
+                    op = after_attempt(fetch.object(key, self._name_of(key)), attempt)
+                    retried.append((yield Fork(self._one(op, key))))
+                    running.append(retried[-1])
                 _, _, pending, active, left = bulk.counts()
                 if pending or active or left:
                     beside = bool(running) or self._page is not None
+                    yield from feeder.refresh()
                     low = PAGE // 2 if self._page is not None else 0
                     yield Call(bulk.step, STEP_BESIDE_SECONDS if running else STEP_SECONDS, low)
                     for item in bulk.take():
-                        yield from self._left_over(item, large, feeder)
+                        self._left_over(item, large, again, feeder)
                     if beside:
                         yield Sleep(BREATH_SECONDS)
                 elif running or self._page is not None:
                     yield Join([*running, *([self._page] if self._page is not None else [])])
-                elif self._ended and not large:
+                elif self._ended and not large and not again:
                     break
                 running[:] = [child for child in running if not child.done]
+                retried[:] = [child for child in retried if not child.done]
                 self._count(bulk)
         except GeneratorExit:
             bulk.close()
@@ -365,7 +366,7 @@ class Download:
         self._count(bulk)
         bulk.close()
 
-    def _left_over(self, item: Any, large: list[tuple[str, Any]], feeder: Feeder) -> Op[None]:
+    def _left_over(self, item: Any, large: list[tuple[str, Any]], again: list[tuple[str, Any]], feeder: Feeder) -> None:
         """What the C core did not settle."""
         if item.outcome == "partial":
             large.append((item.key, item))
@@ -374,11 +375,7 @@ class Download:
         elif item.outcome == "unsafe":
             self._fail(item.key, _unsafe(self._backend.name, item.key))
         else:
-            if item.status in (400, 401, 403):
-                feeder.renew()
-            large.append((item.key, None))  # once more, with all the patience that there is
-        return
-        yield
+            again.append((item.key, feeder.attempt(item)))  # on from there, with all the patience that there is
 
     # ---- stores without HTTP -------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from obstore._bulk.download import BREATH_SECONDS, STEP_SECONDS, Feeder, limited
+from obstore._bulk.forms import after_attempt
 from obstore._bulk.options import Options
 from obstore._bulk.select import PAGE, Pages
 from obstore._effects import Call, Cancel, Fork, Join, Op, Sleep
@@ -69,21 +70,21 @@ class Reading:
                 window=max(1, min(options.connections, 1024)), memory=options.memory, verify=options.verify
             )
             self._feeder = Feeder(backend, self._bulk, verify=options.verify, cut=None)
-        bulk = self._bulk
+        bulk, feeder = self._bulk, self._feeder
+        assert feeder is not None
         running: list[Any] = []
         try:
             while True:
                 out: list[Item] = []
                 if self._wants_more(bulk.counts()[2]):
                     out += yield from self._feed(backend, running)
+                yield from feeder.refresh()
                 yield Call(bulk.step, STEP_SECONDS, 0 if self._ended else PAGE // 4)
                 for item in bulk.take():
                     if type(item) is tuple:
                         out.append(item)
                         continue
-                    if item.status in (400, 401, 403) and self._feeder is not None:
-                        self._feeder.renew()
-                    running.append((yield Fork(self._again(backend, item.id, item.key))))
+                    running.append((yield Fork(self._again(backend, item.id, item.key, feeder.attempt(item)))))
                     if len(running) >= _RETRIED_AT_ONCE:
                         yield Join(running)
                 if running:
@@ -130,10 +131,10 @@ class Reading:
             running.append((yield Fork(self._again(backend, first + index, key))))
         return []
 
-    def _again(self, backend: Backend, position: int, key: str) -> Op[Item]:
+    def _again(self, backend: Backend, position: int, key: str, attempt: Any = None) -> Op[Item]:
         """An object by an operation of its own: with retries, and the error in full."""
         try:
-            opened = yield from backend.get(key, GetSpec())
+            opened = yield from after_attempt(backend.get(key, GetSpec()), attempt)
             body = yield from opened.collect()
         except GeneratorExit:
             raise

@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from obstore._bulk.download import limited
 from obstore._bulk.options import Options
+from obstore._bulk.outbox import Outbox, Start, Task
 from obstore._bulk.progress import Meter
 from obstore._bulk.resend import Sent, find_parts
 from obstore._bulk.result import BulkResult
 from obstore._bulk.tree import File
-from obstore._bulk.window import Window, in_window
 from obstore._effects import Call, Cancel, Fork, Op
 from obstore._ops import put as _put
 from obstore._ops.forks import begin_upload, settle
 from obstore._ops.remote import RemoteBackend
 from obstore._types import Backend, PutSpec
 
-_BATCH = 256
+_BATCH = 512
+
+Batches = Callable[[], Op[Sequence[Any]]]
 
 
-class Sending:
+def batches(items: Iterable[Any]) -> Batches:
+    """An iterable, which may block, a batch at a time."""
+    left = iter(items)
+
+    def take() -> Op[Sequence[Any]]:
+        taken: list[Any] = yield Call(lambda: list(islice(left, _BATCH)))
+        return taken
+
+    return take
+
+
+class Sending(Outbox):
     """Sends files.
 
     Args:
         backend: of the store.
-        files: with the key of each, taken as room comes.
+        files: with the key of each, a batch at a time.
         options: limits and wishes.
         result, meter: count and show.
         attributes: of each object, by its file.
@@ -37,41 +49,47 @@ class Sending:
     def __init__(
         self,
         backend: Backend,
-        files: Iterable[tuple[File, str]],
+        files: Batches,
         options: Options,
         result: BulkResult,
         meter: Meter,
-        attributes: Any = None,
+        attributes: Callable[[File], dict[str, str]] | None = None,
     ) -> None:
-        self._backend = limited(backend, options)
-        self._files: Iterator[tuple[File, str]] = iter(files)
-        self._options = options
+        super().__init__(backend, options, result, meter)
+        self._files = files
         self._attributes = attributes
-        self._result = result
-        self._meter = meter
-        self._window = Window(result, meter, options.connections, options.memory)
         # Parts of one file at a time: half of the memory, so that small files go on beside it.
         self._parts = max(1, min(options.streams, options.memory // (2 * options.piece)))
 
-    def run(self) -> Op[None]:
-        """Do it all."""
-        return in_window(self._window, self._feed)
+    def _batch(self) -> Op[Sequence[tuple[File, str]]]:
+        return self._files()
 
-    def _feed(self) -> Op[None]:
-        while batch := (yield Call(lambda: list(islice(self._files, _BATCH)))):
-            for file, key in batch:
-                weight = min(max(file.size, 0), self._parts * self._options.piece)
-                yield from self._window.start(file.path, self._one(file, key), weight)
+    def _task(self, item: tuple[File, str]) -> Task:
+        file, key = item
+        if file.size > self._options.piece:
+            return key, {}, None, None
+        return key, self._attributes(file) if self._attributes else {}, file.path, file.size
 
-    def _one(self, file: File, key: str) -> Op[int]:
-        backend, options = self._backend, self._options
-        spec = PutSpec(attributes=self._attributes(file) if self._attributes else {})
-        if not options.overwrite:
-            spec.mode = "create"
-        if file.size <= options.piece:
+    def _start(self, item: tuple[File, str]) -> Start:
+        file, key = item
+        spec = self._spec(self._attributes(file) if self._attributes else {})
+        return file.path, self._weight(file.size), lambda: self._one(file, key, spec)
+
+    def _start_file(self, path: str, key: str, spec: PutSpec) -> Start:
+        size = os.stat(path).st_size if os.path.isfile(path) else -1
+        file = File(path, os.path.basename(path), size, 0.0)
+        return path, self._weight(size), lambda: self._one(file, key, spec)
+
+    def _name_of(self, key: str, path: str | None) -> str:
+        return key if path is None else path
+
+    def _weight(self, size: int) -> int:
+        return min(max(size, 0), self._parts * self._options.piece)
+
+    def _one(self, file: File, key: str, spec: PutSpec) -> Op[int]:
+        if file.size <= self._options.piece:
             body = yield Call(_read_file, file.path)
-            yield from backend.put(key, [body] if body else [], spec)
-            return len(body)
+            return (yield from self._put(key, [body] if body else [], spec))
         return (yield from self._in_parts(file, key, spec))
 
     def _in_parts(self, file: File, key: str, spec: PutSpec) -> Op[int]:
@@ -120,42 +138,72 @@ class Sending:
         return size
 
 
-def put_many(
-    backend: Backend,
-    items: Iterable[tuple[str, Any]],
-    options: Options,
-    result: BulkResult,
-    meter: Meter,
-    attributes: Any,
-) -> Op[None]:
-    """Put buffers, files and iterables: pairs of key and content."""
-    backend = limited(backend, options)
-    window = Window(result, meter, options.connections, options.memory)
-    pairs = iter(items)
+class Putting(Outbox):
+    """Puts buffers, files and iterables.
 
-    def one(key: str, source: _put.Source, pushed: bool) -> Op[int]:
-        spec = PutSpec(attributes=dict(attributes or {}), mode="overwrite" if options.overwrite else "create")
-        parts = None if not pushed or not options.overwrite else True
-        if isinstance(source, _put.FileSource):
-            yield from _put._put_file(backend, key, source, spec, parts, options.piece, 4)  # noqa: SLF001 - ours
-        else:
-            yield from _put._put_source(backend, key, source, spec, parts, options.piece, 4)  # noqa: SLF001 - ours
-        return 0
+    Args:
+        backend: of the store.
+        items: pairs of key and content, taken as room comes.
+        options: limits and wishes.
+        result, meter: count and show.
+        attributes: of all objects.
+    """
 
-    def feed() -> Op[None]:
-        while batch := (yield Call(lambda: list(islice(pairs, _BATCH)))):
-            for path, content in batch:
-                key = backend.parse_key(path, "items")
-                source, pushed = _put.open_source(content, asynchronous=False)
-                size = source.size or 0
-                yield from window.start(key, _sized(one(key, source, pushed), size), min(size, 4 * options.piece))
+    def __init__(
+        self,
+        backend: Backend,
+        items: Iterable[tuple[str, Any]],
+        options: Options,
+        result: BulkResult,
+        meter: Meter,
+        attributes: dict[str, str] | None,
+    ) -> None:
+        super().__init__(backend, options, result, meter)
+        self._items = batches(items)
+        self._all = dict(attributes or {})
 
-    return in_window(window, feed)
+    def _batch(self) -> Op[Sequence[tuple[str, Any]]]:
+        batch = yield from self._items()
+        parse = self._backend.parse_key
+        return [(parse(path, "items"), content) for path, content in batch]
 
+    def _task(self, item: tuple[str, Any]) -> Task:
+        key, content = item
+        if type(content) is bytes:
+            return key, self._all, content, None
+        if isinstance(content, os.PathLike):
+            path = os.fspath(content)
+            return key, self._all, path if isinstance(path, str) else os.fsdecode(path), -1
+        try:
+            memoryview(content)
+        except TypeError:
+            return key, {}, None, None
+        return key, self._all, content, None
 
-def _sized(op: Op[int], size: int) -> Op[int]:
-    yield from op
-    return size
+    def _start(self, item: tuple[str, Any]) -> Start:
+        key, content = item
+        source, pushed = _put.open_source(content, asynchronous=False)
+        return self._start_source(key, source, self._spec(self._all), pushed)
+
+    def _start_file(self, path: str, key: str, spec: PutSpec) -> Start:
+        return self._start_source(key, _put.FileSource(None, path), spec, pushed=False)
+
+    def _name_of(self, key: str, path: str | None) -> str:  # noqa: ARG002 - it was put by its key
+        return key
+
+    def _start_source(self, key: str, source: _put.Source, spec: PutSpec, pushed: bool) -> Start:
+        size = source.size or 0
+        piece = self._options.piece
+        parts = None if not pushed or not self._options.overwrite else True
+
+        def one() -> Op[int]:
+            if isinstance(source, _put.FileSource):
+                yield from _put._put_file(self._backend, key, source, spec, parts, piece, 4)  # noqa: SLF001 - ours
+            else:
+                yield from _put._put_source(self._backend, key, source, spec, parts, piece, 4)  # noqa: SLF001 - ours
+            return source.size or 0
+
+        return key, min(size, 4 * piece), one
 
 
 def _read_file(path: str) -> bytes:

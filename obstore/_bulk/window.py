@@ -7,7 +7,7 @@ from typing import Any
 
 from obstore._bulk.progress import Meter
 from obstore._bulk.result import BulkResult, Failure
-from obstore._effects import Cancel, Fork, Join, Op
+from obstore._effects import Cancel, Fork, Join, Op, Sleep
 
 
 class Window:
@@ -36,6 +36,26 @@ class Window:
         self._held += weight
         self._running.append((yield Fork(self._one(path, op, weight))))
         self._reap()
+
+    def has_room(self, weight: int) -> bool:
+        """Whether one of that weight would start at once."""
+        return not self._running or (len(self._running) < self._limit and self._held + weight <= self._memory)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any runs."""
+        return bool(self._running)
+
+    def wait(self) -> Op[None]:
+        """Wait until one has ended."""
+        yield Join(self._running)
+        self._reap()
+
+    def breathe(self, seconds: float) -> Op[None]:
+        """Let those that run have their turn."""
+        if self._running:
+            yield Sleep(seconds)
+            self._reap()
 
     def finish(self) -> Op[None]:
         """Wait for all."""

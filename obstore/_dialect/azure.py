@@ -18,6 +18,7 @@ from obstore._auth.shared_key import authorize, http_date
 from obstore._auth.sigv4 import encode_query, quote_key
 from obstore._dialect.attributes import STANDARD
 from obstore._dialect.azure_batch import build_batch
+from obstore._dialect.azure_bulk import AzureBulk
 from obstore._dialect.azure_fail import AzureFailures
 from obstore._dialect.azure_read import METADATA, AzureReaders, copy_state
 from obstore._dialect.azure_request import AzureRequest, own
@@ -43,7 +44,7 @@ _MIB = 1024 * 1024
 _HEADER_OF = {name: f"x-ms-blob-{name.lower()}" for name in STANDARD} | {"Storage-Class": "x-ms-access-tier"}
 
 
-class AzureDialect(AzureReaders, AzureFailures, AzurePresigner):
+class AzureDialect(AzureReaders, AzureFailures, AzurePresigner, AzureBulk):
     """The Blob protocol for one container. Safe to share between threads.
 
     Args:

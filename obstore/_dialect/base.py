@@ -203,8 +203,8 @@ class Dialect(Protocol):
 
     def failed(self, request: Request, response: Response, body: Buffer) -> Verdict: ...
     def ok_body_is_error(self, request: Request, body: Buffer) -> bool: ...
-    def note_clock(self, response: Response, now: float) -> bool:
-        """Set ``clock_offset`` from the server's Date and the local clock. False where that changes nothing."""
+    def note_clock(self, request: Request, response: Response, now: float) -> bool:
+        """Set ``clock_offset`` from the server's Date and the local clock. False where signing ``request`` again is in vain."""
 
     def adapt(self, request: Request) -> bool:
         """Take out of ``request``, and of all to come, what the service does not know. False where there is nothing."""

@@ -14,6 +14,8 @@ from obstore._types import Buffer
 
 __all__ = ["CLASS_OF_STATUS", "Failures", "date_of"]
 
+_SAME_TIME_SECONDS = 60.0  # clocks that differ by less are taken to be right
+
 CLASS_OF_STATUS: dict[int, type[exceptions.BaseError]] = {
     304: exceptions.NotModifiedError,
     401: exceptions.UnauthenticatedError,
@@ -71,20 +73,23 @@ class Failures:
 
     # ---- what is the same for all
 
-    def note_clock(self, response: Response, now: float) -> bool:
+    def note_clock(self, request: Request, response: Response, now: float) -> bool:
         """Correct ``clock_offset`` by the server's Date.
 
         Args:
+            request: that was refused.
             response: the answer that complained.
-            now: seconds since the epoch by the local clock.
+            now: seconds since the epoch by the local clock, when it was signed.
 
         Returns:
-            Whether that changed anything: if not, signing again is in vain.
+            Whether it would be signed for another time now; another request may have brought that about. If not, signing again
+            is in vain.
         """
         date = date_of(response)
-        if date is None or abs(date - now - self.clock_offset) < 60.0:
+        if date is None or abs(date - own_object(request).signed_at) < _SAME_TIME_SECONDS:
             return False
-        self.clock_offset = date - now
+        if abs(date - now - self.clock_offset) >= _SAME_TIME_SECONDS:
+            self.clock_offset = date - now
         return True
 
     def error(

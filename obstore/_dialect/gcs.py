@@ -14,6 +14,7 @@ from obstore import exceptions
 from obstore._auth.sigv4 import encode_query, quote_key
 from obstore._config.gcs import GOOGLE_URL
 from obstore._dialect.base import CopyCreate, format_http_date, format_range
+from obstore._dialect.gcs_bulk import GCSBulk
 from obstore._dialect.gcs_fail import GCSFailures
 from obstore._dialect.gcs_read import FIELD_OF, FIELDS, GCSReaders, format_checksum
 from obstore._dialect.gcs_request import GCSRequest, own
@@ -38,7 +39,7 @@ _AS_STORED = ("accept-encoding", "gzip")
 _HEAD_FIELDS = ",".join((FIELDS, "metadata", *(field for name, field in FIELD_OF.items() if name != "Storage-Class")))
 
 
-class GCSDialect(GCSReaders, GCSUploads, GCSPresigner, GCSFailures):
+class GCSDialect(GCSReaders, GCSUploads, GCSPresigner, GCSFailures, GCSBulk):
     """The protocol for one bucket. Safe to share between threads.
 
     Args:

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from obstore._auth.aws import AwsSession
-from obstore._auth.sigv4 import Signer
-from obstore._auth.sigv4_form import SigningForm, signing_form
+from obstore._auth.sigv4 import UNSIGNED, Signer
+from obstore._auth.sigv4_form import MARK_CHECK, MARK_HASH, signing_form
 from obstore._dialect import xml
+from obstore._dialect.bulk import BulkForm, is_clean
 from obstore._dialect.s3_request import Header, PartTag, S3Request, Site
 from obstore._dialect.s3_settings import COPY_SSE, SSE
-from obstore._types import Buffer
+from obstore._types import Buffer, PutSpec
 
 if TYPE_CHECKING:
     from obstore._config.s3 import S3Settings
@@ -22,26 +23,6 @@ if TYPE_CHECKING:
 _UNSIGNED_NAMES = frozenset(
     ("authorization", "connection", "expect", "te", "traceparent", "tracestate", "user-agent", "x-amzn-trace-id")
 )
-
-
-class BulkForm(NamedTuple):
-    """What many GETs of whole objects have in common: all but the key.
-
-    Attributes:
-        origin: ``scheme://host[:port]``.
-        path: what stands before the key, percent-encoded.
-        suffix: what stands after it: empty, or a query.
-        keep_slash: whether slashes of keys are sent as they are.
-        headers: of every request; of a signed one all but authorization.
-        signing: how each is signed; ``None``: not at all.
-    """
-
-    origin: str
-    path: str
-    suffix: str
-    keep_slash: bool
-    headers: Sequence[tuple[str, str]]
-    signing: SigningForm | None
 
 
 class S3Bulk:
@@ -57,6 +38,7 @@ class S3Bulk:
     _copy_source: str
     _copy_sse: tuple[Header, ...]
     _part_sse: tuple[Header, ...]
+    _write_sse: tuple[Header, ...]
     _read_headers: tuple[Header, ...]
     _common: tuple[Header, ...]
     _bodyless_hash: str
@@ -67,6 +49,15 @@ class S3Bulk:
         raise NotImplementedError
 
     def _path(self, key: str) -> str:
+        raise NotImplementedError
+
+    def _headers(self, extra: tuple[Header, ...]) -> tuple[Header, ...]:
+        raise NotImplementedError
+
+    def _describe(self, spec: PutSpec) -> list[Header]:
+        raise NotImplementedError
+
+    def _condition(self, spec: PutSpec, key: str) -> tuple[Header, ...]:
         raise NotImplementedError
 
     def bulk_form(self, credential: Any, now: float, *, verify: bool) -> BulkForm | None:
@@ -80,6 +71,23 @@ class S3Bulk:
         headers = tuple(self._read_headers)
         if verify and self._asks_checksums:
             headers = (*headers, ("x-amz-checksum-mode", "ENABLED"))
+        return self._form("GET", headers, self._bodyless_hash, credential, now)
+
+    def bulk_put_form(self, credential: Any, now: float, spec: PutSpec) -> BulkForm | None:
+        """The same for PUTs of whole objects, whose attributes and condition are those of ``spec``."""
+        algorithm = self._settings.checksum_algorithm
+        headers = self._headers((*self._describe(spec), *self._write_sse, *self._condition(spec, "")))
+        if not is_clean(value for _, value in headers):
+            return None
+        if algorithm is not None:
+            headers = (*headers, (f"x-amz-checksum-{algorithm.lower()}", MARK_CHECK))
+        payload_hash = UNSIGNED if self._settings.unsigned_payload else MARK_HASH
+        form = self._form("PUT", headers, payload_hash, credential, now)
+        return None if form is None else form._replace(check=algorithm)
+
+    def _form(
+        self, method: str, headers: tuple[Header, ...], payload_hash: str, credential: Any, now: float
+    ) -> BulkForm | None:
         names = {name for name, _ in headers}
         if names & _UNSIGNED_NAMES or len(names) < len(headers):
             return None
@@ -87,18 +95,19 @@ class S3Bulk:
             return None
         site = self._site
         if credential is None:
-            return BulkForm(site.origin, self._object_path, "", True, headers, None)
+            return BulkForm(method, site.origin, self._object_path, "", True, headers)
         sent, form = signing_form(
             site.host,
             headers,
-            self._bodyless_hash,
+            payload_hash,
             credential.access_key_id,
             credential.secret_access_key,
             credential.token,
             site.region,
             now + self.clock_offset,
+            method=method,
         )
-        return BulkForm(site.origin, self._object_path, "", True, sent, form)
+        return BulkForm(method, site.origin, self._object_path, "", True, sent, form)
 
     def copying_from(self, other: Any) -> Self | None:
         """This dialect, but that copies come from the bucket of another one; ``None`` where the service could not reach it."""

@@ -161,6 +161,7 @@ class Client:
         max_connections: int = 0,
         max_rate: float = 0,
     ) -> Self: ...
+    def limited(self, endpoint: str, max_connections: int, max_rate: float) -> Client: ...
     def stats(self) -> dict[str, int]: ...
 
 @disjoint_base
@@ -246,6 +247,11 @@ def crc32(data: Buffer, value: int = 0) -> int: ...
 def crc32c(data: Buffer, value: int = 0) -> int: ...
 def crc64nvme(data: Buffer, value: int = 0) -> int: ...
 
+BULK_FORMS: int
+MARK_HASH: str
+MARK_CHECK: str
+MARK_LENGTH: str
+MARK_KEY: str
 DIGEST_NONE: int
 DIGEST_AUTO: int
 
@@ -269,6 +275,9 @@ class BulkItem:
     part: str | None
     e_tag: str | None
     body: Bytes | None
+    form: int
+    forms: int
+    transfer: Transfer | None
 
 @disjoint_base
 class Bulk:
@@ -279,6 +288,7 @@ class Bulk:
         window: int,
         memory: int = 0,
         piece: int = 0,
+        sends: bool = False,
         verify: bool = True,
         flat: bool = False,
         dir_fd: int = -1,
@@ -286,19 +296,14 @@ class Bulk:
         journal_fd: int = -1,
     ) -> Self: ...
     def close(self) -> None: ...
-    def set_form(
-        self,
-        origin: str,
-        path: str,
-        suffix: str,
-        keep_slash: bool,
-        headers: Sequence[tuple[str, str]],
-        signing: tuple[str, str, str, bytes] | None = None,
-    ) -> None: ...
+    def set_form(self, number: int, form: Any) -> int: ...
     def add(self, first: int, items: Sequence[Any], cut: int, limit: int) -> list[int]: ...
     def add_request(
         self, id_: int, key: str, name: str | None, size: int, url: str, headers: Sequence[tuple[str, str]]
     ) -> None: ...
+    def add_sources(
+        self, first: int, sources: Sequence[tuple[str, int, Any, int | None]], start: int, limit: int, room: int
+    ) -> tuple[int, list[int]]: ...
     def step(self, seconds: float, low: int) -> None: ...
     def take(self) -> list[BulkItem | tuple[int, str, Bytes]]: ...
     def counts(self) -> tuple[int, int, int, int, int]: ...

@@ -23,7 +23,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
 from libc.stdint cimport INT64_MIN, UINT32_MAX, int64_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from obstore._engine.csrc cimport *
 
@@ -36,6 +36,7 @@ from posix.unistd cimport pause
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    bytes PyUnicode_EncodeFSDefault(object text)
     Py_ssize_t PyNumber_AsSsize_t(object number, object error) except? -1
     int PySlice_Unpack(object slice_, Py_ssize_t *start, Py_ssize_t *stop, Py_ssize_t *step) except -1
     Py_ssize_t PySlice_AdjustIndices(Py_ssize_t length, Py_ssize_t *start, Py_ssize_t *stop, Py_ssize_t step)
@@ -101,6 +102,19 @@ cdef class Client:
 
     def __dealloc__(self):
         ob_client_unref(self._c_client)
+
+    def limited(self, str endpoint not None, int64_t max_connections, double max_rate):
+        """A client of the same options but these, whose transfers are counted with those of this one."""
+        name = endpoint.encode()
+        cdef ob_client *limited = ob_client_limited(
+            self._c_client, PyBytes_AS_STRING(name), max_connections, max_rate
+        )
+        if limited == NULL:
+            raise MemoryError("out of memory for a client")
+        cdef Client client = Client.__new__(Client, endpoint="")
+        ob_client_unref(client._c_client)
+        client._c_client = limited
+        return client
 
     def stats(self):
         """What became of this client's transfers (csrc/ob_engine.h, ob_client_stats)."""

@@ -1,11 +1,19 @@
-# Many small reads at once, without Python between them: Bulk. Included by _core.pyx.
+# Many small transfers at once, without Python between them: Bulk. Included by _core.pyx.
 
 from _thread import allocate_lock
 
 DIGEST_NONE = OB_DIGEST_NONE
 DIGEST_AUTO = OB_DIGEST_AUTO
 cdef tuple DIGEST_NAMES = ("", "auto", "crc32", "crc32c", "crc64nvme")
-cdef tuple BULK_OUTCOMES = ("body", "partial", "status", "failed", "corrupt", "file", "unsafe")
+cdef tuple BULK_OUTCOMES = ("body", "partial", "status", "failed", "corrupt", "file", "unsafe", "other")
+BULK_FORMS = OB_BULK_FORMS
+# What stands in a form for what differs between requests (csrc/ob_form.h).
+MARK_HASH, MARK_CHECK, MARK_LENGTH, MARK_KEY = map(chr, (OB_MARK_HASH, OB_MARK_CHECK, OB_MARK_LENGTH, OB_MARK_KEY))
+cdef dict FORM_SIGNING = {"sigv4": OB_SIGN_SIGV4, "shared_key": OB_SIGN_SHARED_KEY}
+cdef dict FORM_CHECKS = {
+    None: OB_DIGEST_NONE, "SHA256": OB_DIGEST_NONE, "CRC32": OB_DIGEST_CRC32, "CRC32C": OB_DIGEST_CRC32C,
+    "CRC64NVME": OB_DIGEST_CRC64NVME,
+}
 
 
 cdef tuple _digest_of(const ob_digest *digest):
@@ -43,18 +51,22 @@ class BulkItem:
     Attributes:
         id, key, name: as fed.
         outcome: ``body`` (whole, in ``body``), ``partial`` (the first bytes of a larger object, in ``body`` or in the file ``part``),
-            ``status`` (an answer other than 200), ``failed`` (no answer, or none that is whole; ``kind`` says how), ``corrupt``
+            ``status`` (an answer that is no success), ``failed`` (no answer, or none that is whole; ``kind`` says how), ``corrupt``
             (not the checksum that was announced), ``file`` (``oserrno`` says what was wrong with it), ``unsafe`` (no name below
-            the destination).
+            the destination), ``other`` (to be sent: no regular file, or larger than a piece).
         size: of the whole object; -1 unknown.
         received: bytes that came.
         digest: ``(kind, value of the bytes that came, value announced for the whole object or None)``.
         modified: seconds since 1970; -1 unknown.
+        body: what came, or what was to be sent.
+        form: number of the form that it was to be sent by.
+        forms: how many forms had been set when it was sent.
+        transfer: of ``status`` and ``failed``: the `Transfer` of the attempt; ``None`` where nothing was sent.
     """
 
     __slots__ = (
-        "body", "digest", "e_tag", "id", "key", "kind", "modified", "name", "oserrno", "outcome", "part", "received",
-        "size", "status",
+        "body", "digest", "e_tag", "form", "forms", "id", "key", "kind", "modified", "name", "oserrno", "outcome", "part",
+        "received", "size", "status", "transfer",
     )
 
 
@@ -62,9 +74,22 @@ cdef object _bulk_text(const char *text):
     return None if text == NULL else (<bytes>text).decode("utf-8", "surrogateescape")
 
 
+cdef Transfer _ended_transfer(ob_transfer *x):
+    """An attempt that was not made by `submit`, and has ended."""
+    cdef Transfer transfer = Transfer.__new__(Transfer)
+    transfer._c_xfer = ob_transfer_ref(x)
+    transfer.ended = True
+    transfer.events = OB_EVENT_END
+    transfer._c_headed = True
+    transfer.sink = SINK_COLLECT
+    return transfer
+
+
 cdef object _bulk_item(const ob_bulk_item *item):
     result = BulkItem()
     result.id = item.id
+    result.form = item.form
+    result.forms = item.forms
     result.key = _bulk_text(item.key)
     result.name = _bulk_text(item.name)
     result.outcome = BULK_OUTCOMES[<int>item.outcome]
@@ -78,13 +103,31 @@ cdef object _bulk_item(const ob_bulk_item *item):
     result.part = _bulk_text(item.part)
     result.e_tag = _bulk_text(item.e_tag)
     result.body = None
+    result.transfer = None
     if item.body != NULL:
         result.body = _bytes_of_block(ob_block_ref(item.body))
+    if item.transfer != NULL:
+        result.transfer = _ended_transfer(item.transfer)
     return result
 
 
+cdef const char *NO_CONTENT = ""
+
+
+cdef bint _holds_nul(const ob_bulk_text *text) noexcept:
+    return text.data != NULL and memchr(text.data, 0, text.len) != NULL
+
+
+cdef int _set_text(ob_bulk_text *text, object value) except -1:
+    """Borrowed: valid while the ``str`` lives."""
+    cdef Py_ssize_t size
+    text.data = PyUnicode_AsUTF8AndSize(value, &size)
+    text.len = <size_t>size
+    return 0
+
+
 cdef class Bulk:
-    """Reads many objects to files, or into memory; see csrc/ob_bulk.h.
+    """Reads many objects to files, or into memory, or writes many; see csrc/ob_bulk.h.
 
     One thread at a time: `step` and the others exclude each other by a lock, so that `close` may come from elsewhere.
 
@@ -92,7 +135,8 @@ cdef class Bulk:
         client: of the store.
         window: requests in flight.
         memory: bytes of bodies in flight or waiting; 0: no bound.
-        piece: of larger objects only so many bytes are taken; 0: all.
+        piece: of larger objects only so many bytes are taken, and larger files are not sent; 0: all.
+        sends: objects are written.
         verify: compare with announced checksums.
         flat: refuse names with a slash.
         dir_fd, temp_fd: destination and place of unfinished files; -1: bodies stay in memory.
@@ -101,16 +145,19 @@ cdef class Bulk:
 
     cdef ob_bulk *_c_bulk
     cdef object _lock
+    cdef list _has_form
 
     def __cinit__(
-        self, Client client not None, *, int64_t window, int64_t memory=0, uint64_t piece=0, bint verify=True,
-        bint flat=False, int dir_fd=-1, int temp_fd=-1, int journal_fd=-1,
+        self, Client client not None, *, int64_t window, int64_t memory=0, uint64_t piece=0, bint sends=False,
+        bint verify=True, bint flat=False, int dir_fd=-1, int temp_fd=-1, int journal_fd=-1,
     ):
         cdef ob_bulk_options options
         self._lock = allocate_lock()
+        self._has_form = [False] * OB_BULK_FORMS
         options.window = window
         options.memory = memory
         options.piece = piece
+        options.sends = sends
         options.to_files = dir_fd >= 0
         options.verify = verify
         options.flat = flat
@@ -147,40 +194,59 @@ cdef class Bulk:
             raise RuntimeError("this bulk transfer belongs to the parent process")
         return 0
 
-    def set_form(self, str origin not None, str path not None, str suffix not None, bint keep_slash, headers, signing=None):
-        """What all requests sent from now on have in common.
+    cdef int _check_form(self, Py_ssize_t number) except -1:
+        if not 0 <= number < OB_BULK_FORMS or not self._has_form[number]:
+            raise IndexError(f"there is no form {number}")
+        return 0
+
+    def set_form(self, int number, form not None):
+        """What all requests sent by that number from now on have in common.
 
         Args:
-            origin, path, suffix: of the URL: the key, percent-encoded, stands between the last two.
-            keep_slash: whether slashes of keys are sent as they are.
-            headers: ``(name, value)`` pairs.
-            signing: ``None``, or what AWS Signature Version 4 needs: ``(canonical tail, scope text, authorization, key)``.
+            number: below `BULK_FORMS`.
+            form: a `BulkForm` of the dialect.
+
+        Returns:
+            How many forms were set so far.
         """
-        cdef ob_bulk_form form
-        cdef const char *key
-        texts = [text.encode() for text in (origin, path, suffix)]
-        form.origin = PyBytes_AS_STRING(texts[0])
-        form.path = PyBytes_AS_STRING(texts[1])
-        form.suffix = PyBytes_AS_STRING(texts[2])
-        form.keep_slash = keep_slash
-        form.canonical_tail = form.scope_text = form.authorization = ""
-        form.key_len = 0
+        cdef ob_form_spec spec
+        cdef ob_form *made
+        if not 0 <= number < OB_BULK_FORMS:
+            raise IndexError(f"there is no form {number}")
+        signing, body = form.signing, form.body
+        spec.signing = OB_SIGN_NOT if signing is None else <ob_signing><int>FORM_SIGNING[signing.kind]
+        spec.check = <ob_digest_kind><int>FORM_CHECKS[form.check]
+        spec.keep_slash = form.keep_slash
+        texts = [text.encode() for text in (form.method, form.origin, form.path, form.suffix)]
+        texts += [b""] * 4 if signing is None else [
+            text.encode() for text in (signing.before, signing.after, signing.scope_text, signing.authorization)
+        ]
+        texts += [b""] * 2 if body is None else [text.encode() for text in body]
+        spec.method = PyBytes_AS_STRING(texts[0])
+        spec.origin = PyBytes_AS_STRING(texts[1])
+        spec.path = PyBytes_AS_STRING(texts[2])
+        spec.suffix = PyBytes_AS_STRING(texts[3])
+        spec.before = PyBytes_AS_STRING(texts[4])
+        spec.after = PyBytes_AS_STRING(texts[5])
+        spec.scope_text = PyBytes_AS_STRING(texts[6])
+        spec.authorization = PyBytes_AS_STRING(texts[7])
+        spec.body_head = NULL if body is None else PyBytes_AS_STRING(texts[8])
+        spec.body_tail = NULL if body is None else PyBytes_AS_STRING(texts[9])
         if signing is not None:
-            texts += [text.encode() for text in signing[:3]]
-            form.canonical_tail = PyBytes_AS_STRING(texts[3])
-            form.scope_text = PyBytes_AS_STRING(texts[4])
-            form.authorization = PyBytes_AS_STRING(texts[5])
-            secret = <bytes?>signing[3]
-            if len(secret) != 32:
-                raise ValueError("a signing key has 32 bytes")
-            key = PyBytes_AS_STRING(secret)
-            memcpy(form.key, key, 32)
-            form.key_len = 32
-        lines = _header_lines(headers)
+            _set_key(&spec, signing.kind, signing.key)
+        lines = _header_lines(form.headers)
         with self._lock:
             self._check()
-            if ob_bulk_set_form(self._c_bulk, &form, PyBytes_AS_STRING(lines), <size_t>len(lines)) != 0:
-                raise MemoryError("out of memory for a bulk transfer, or a credential of unusual length")
+            made = ob_form_new(&spec, PyBytes_AS_STRING(lines), <size_t>len(lines))
+            if made == NULL:
+                raise MemoryError("out of memory for a bulk transfer")
+            self._has_form[number] = True
+            return ob_bulk_set_form(self._c_bulk, number, made)
+
+    cdef int _feed(self, const ob_bulk_task *task) except -1:
+        if ob_bulk_add(self._c_bulk, task) != 0:
+            raise MemoryError("out of memory for a bulk transfer")
+        return 0
 
     cdef list _add_rows(self, uint64_t first, Rows rows, Py_ssize_t cut, int64_t limit):
         """Feed a page as the C core parsed it: its keys never become Python's."""
@@ -188,7 +254,9 @@ cdef class Bulk:
         cdef const ob_list_entry *entry
         cdef const char *key
         cdef Py_ssize_t key_len, strip
+        cdef ob_bulk_task task
         cdef list skipped = []
+        memset(&task, 0, sizeof(task))
         for i in range(rows._c_page.n_entries):
             entry = &rows._c_page.entries[i]
             key = rows._c_page.text + entry.key_off
@@ -201,18 +269,22 @@ cdef class Bulk:
                 or memchr(key, 0, <size_t>key_len) != NULL
             ):
                 skipped.append(i)
-            elif ob_bulk_add(
-                self._c_bulk, first + i, key, key_len, key + cut if cut >= 0 else NULL, key_len - cut if cut >= 0 else 0,
-                entry.size, NULL, 0, NULL, 0,
-            ) != 0:
-                raise MemoryError("out of memory for a bulk transfer")
+                continue
+            task.id = first + i
+            task.key.data = key
+            task.key.len = <size_t>key_len
+            task.size = entry.size
+            if cut >= 0:
+                task.name.data = key + cut
+                task.name.len = <size_t>(key_len - cut)
+            self._feed(&task)
         return skipped
 
     def add(self, uint64_t first, items not None, Py_ssize_t cut, int64_t limit):
-        """Feed objects of a listing (`Rows`, or dicts with ``path`` and ``size``) or keys (``str``); ids count from ``first``.
+        """Feed objects of a listing (`Rows`, or dicts with ``path`` and ``size``) or keys (``str``), to be read by form 0.
 
         Args:
-            first: id of the first one.
+            first: id of the first one; they count from there.
             items: what to feed.
             cut: characters, of `Rows` bytes, to take off the front of each key for the name of its file; -1: bodies have no names.
             limit: objects known to be larger are not fed.
@@ -220,59 +292,118 @@ cdef class Bulk:
         Returns:
             The indices of those that were not fed: larger ones, keys that are no UTF-8, and of `Rows` those that end with a slash.
         """
-        cdef Py_ssize_t i, n = len(items), key_len, name_len
-        cdef const char *key
-        cdef const char *name
-        cdef int64_t size
+        cdef Py_ssize_t i, n = len(items)
+        cdef ob_bulk_task task
         cdef list skipped = []
+        memset(&task, 0, sizeof(task))
         with self._lock:
             self._check()
+            self._check_form(0)
             if isinstance(items, Rows):
                 return self._add_rows(first, <Rows>items, cut, limit)
             for i in range(n):
                 item = items[i]
-                size = -1
+                task.id = first + i
+                task.size = -1
                 if isinstance(item, dict):
-                    size = item["size"]
+                    task.size = item["size"]
                     item = item["path"]
-                if size > limit >= 0:
+                if task.size > limit >= 0:
                     skipped.append(i)
                     continue
                 try:
-                    key = PyUnicode_AsUTF8AndSize(item, &key_len)
+                    _set_text(&task.key, item)
                 except UnicodeEncodeError:
                     skipped.append(i)
                     continue
-                name = NULL
-                name_len = 0
+                if _holds_nul(&task.key):
+                    skipped.append(i)
+                    continue
                 tail = item
                 if cut > 0:
                     tail = item[cut:]
                 if cut >= 0:
-                    name = PyUnicode_AsUTF8AndSize(tail, &name_len)
-                if memchr(key, 0, <size_t>key_len) != NULL:
-                    skipped.append(i)
-                    continue
-                if ob_bulk_add(self._c_bulk, first + i, key, key_len, name, name_len, size, NULL, 0, NULL, 0) != 0:
-                    raise MemoryError("out of memory for a bulk transfer")
+                    _set_text(&task.name, tail)
+                self._feed(&task)
         return skipped
 
     def add_request(self, uint64_t id_, str key not None, name, int64_t size, str url not None, headers):
         """Feed one object with a request of its own, ready to be sent."""
-        cdef const char *name_text = NULL
-        cdef Py_ssize_t key_len, name_len = 0, url_len
-        cdef const char *key_text = PyUnicode_AsUTF8AndSize(key, &key_len)
-        cdef const char *url_text = PyUnicode_AsUTF8AndSize(url, &url_len)
+        cdef ob_bulk_task task
+        memset(&task, 0, sizeof(task))
+        task.id = id_
+        task.size = size
+        _set_text(&task.key, key)
+        _set_text(&task.url, url)
         if name is not None:
-            name_text = PyUnicode_AsUTF8AndSize(name, &name_len)
+            _set_text(&task.name, name)
         lines = _header_lines(headers)
+        task.headers.data = PyBytes_AS_STRING(lines)
+        task.headers.len = <size_t>len(lines)
         with self._lock:
             self._check()
-            if ob_bulk_add(
-                self._c_bulk, id_, key_text, key_len, name_text, name_len, size, url_text, url_len,
-                PyBytes_AS_STRING(lines), <size_t>len(lines),
-            ) != 0:
-                raise MemoryError("out of memory for a bulk transfer")
+            self._feed(&task)
+
+    def add_sources(self, uint64_t first, sources not None, Py_ssize_t start, uint64_t limit, int64_t room):
+        """Feed what is to be written: ``(key, form number, path or buffer, size)`` each.
+
+        Args:
+            first: id of the first of ``sources``; they count from there.
+            sources: files, whose size is known or -1, and buffers, whose size is ``None``. A form number below 0: not to be fed.
+            start: which of them is the first to be fed.
+            limit: larger ones are not fed.
+            room: stop before more content than so many bytes is waiting; where nothing waits, one is fed whatever its size.
+
+        Returns:
+            ``(the index after the last one that was looked at, indices of those that were not fed)``: larger ones, keys and paths
+            that the C core cannot hold, buffers that are not contiguous.
+        """
+        cdef Py_ssize_t i = start, n = len(sources), number
+        cdef ob_bulk_task task
+        cdef ob_bulk_counts counts
+        cdef Py_buffer view
+        cdef bint has_view
+        cdef list skipped = []
+        with self._lock:
+            self._check()
+            while i < n:
+                key, number, content, size = sources[i]
+                has_view = False
+                try:
+                    if number < 0:
+                        skipped.append(i)
+                        i += 1
+                        continue
+                    self._check_form(number)
+                    memset(&task, 0, sizeof(task))
+                    task.id = first + i
+                    task.form = <int>number
+                    _set_text(&task.key, key)
+                    if size is None:
+                        PyObject_GetBuffer(content, &view, PyBUF_SIMPLE)
+                        has_view = True
+                        task.size = view.len
+                        task.content.data = <const char *>view.buf if view.len > 0 else NO_CONTENT
+                        task.content.len = <size_t>view.len
+                    else:
+                        path = PyUnicode_EncodeFSDefault(content)
+                        task.size = size
+                        task.name.data = PyBytes_AS_STRING(path)
+                        task.name.len = <size_t>len(<bytes>path)
+                    if task.size > <int64_t>limit or _holds_nul(&task.key) or _holds_nul(&task.name):
+                        skipped.append(i)
+                    else:
+                        ob_bulk_count(self._c_bulk, &counts)
+                        if counts.pending_bytes and <int64_t>(counts.pending_bytes + task.content.len) > room:
+                            break
+                        self._feed(&task)
+                except (UnicodeEncodeError, BufferError):
+                    skipped.append(i)
+                finally:
+                    if has_view:
+                        PyBuffer_Release(&view)
+                i += 1
+        return i, skipped
 
     def step(self, double seconds, uint64_t low):
         """Work, without the GIL, for so long at most.
@@ -302,7 +433,10 @@ cdef class Bulk:
             next_ = item.next
             try:
                 if item.outcome == OB_BULK_BODY:
-                    taken.append((item.id, _bulk_text(item.key), _bytes_of_block(ob_block_ref(item.body))))
+                    taken.append((
+                        item.id, PyUnicode_DecodeUTF8(item.key, <Py_ssize_t>item.key_len, "surrogateescape"),
+                        _bytes_of_block(ob_block_ref(item.body)),
+                    ))
                 else:
                     taken.append(_bulk_item(item))
             finally:
@@ -317,6 +451,19 @@ cdef class Bulk:
             self._check()
             ob_bulk_count(self._c_bulk, &counts)
         return (counts.done, counts.bytes, counts.pending, counts.active, counts.left)
+
+
+cdef int _set_key(ob_form_spec *spec, str kind, bytes key) except -1:
+    """A derived key of 32 bytes, or both states of an HMAC."""
+    cdef const char *data = PyBytes_AS_STRING(key)
+    if kind == "sigv4" and len(key) == 32:
+        ob_hmac_key(<const unsigned char *>data, 32, &spec.inner, &spec.outer)
+    elif kind == "shared_key" and len(key) == 2 * sizeof(ob_sha256):
+        memcpy(&spec.inner, data, sizeof(ob_sha256))
+        memcpy(&spec.outer, data + sizeof(ob_sha256), sizeof(ob_sha256))
+    else:
+        raise ValueError("no key of a known form")
+    return 0
 
 
 def bytes_of_rows(Rows rows not None):

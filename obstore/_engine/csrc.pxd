@@ -284,6 +284,7 @@ cdef extern from "ob_engine.h" nogil:
 
     void ob_client_get_stats(ob_client *client, ob_client_stats *stats)
     ob_client *ob_client_new(const ob_client_options *options)
+    ob_client *ob_client_limited(ob_client *client, const char *endpoint, int64_t max_connections, double max_rate)
     void ob_client_unref(ob_client *client)
     int ob_engine_submit(ob_transfer *x, ob_cq *cq)
     int ob_engine_submit_inline(ob_transfer *x, ob_cq *cq, ob_loop **loop)
@@ -298,7 +299,48 @@ cdef extern from "ob_engine.h" nogil:
     double ob_engine_endpoint_rate(const char *endpoint)
 
 
+cdef extern from "ob_sha256.h" nogil:
+    ctypedef struct ob_sha256:
+        pass
+
+    void ob_hmac_key(const unsigned char *key, size_t size, ob_sha256 *inner, ob_sha256 *outer)
+
+
+cdef extern from "ob_form.h" nogil:
+    const char OB_MARK_HASH, OB_MARK_CHECK, OB_MARK_LENGTH, OB_MARK_KEY
+
+    ctypedef enum ob_signing:
+        OB_SIGN_NOT
+        OB_SIGN_SIGV4
+        OB_SIGN_SHARED_KEY
+
+    ctypedef struct ob_form_spec:
+        const char *method
+        const char *origin
+        const char *path
+        const char *suffix
+        bint keep_slash
+        ob_signing signing
+        const char *before
+        const char *after
+        const char *scope_text
+        const char *authorization
+        ob_sha256 inner
+        ob_sha256 outer
+        const char *body_head
+        const char *body_tail
+        ob_digest_kind check
+
+    ctypedef struct ob_form:
+        pass
+
+    ob_form *ob_form_new(const ob_form_spec *spec, const char *headers, size_t headers_len)
+
+
 cdef extern from "ob_bulk.h" nogil:
+    enum:
+        OB_BULK_FORMS
+
     ctypedef struct ob_bulk:
         pass
 
@@ -306,6 +348,7 @@ cdef extern from "ob_bulk.h" nogil:
         int64_t window
         int64_t memory
         uint64_t piece
+        bint sends
         bint to_files
         bint verify
         bint flat
@@ -313,19 +356,22 @@ cdef extern from "ob_bulk.h" nogil:
         int temp_fd
         int journal_fd
 
-    ctypedef struct ob_bulk_form:
-        const char *origin
-        const char *path
-        const char *suffix
-        bint keep_slash
-        const char *canonical_tail
-        const char *scope_text
-        const char *authorization
-        unsigned char key[32]
-        size_t key_len
-
     ctypedef enum ob_bulk_outcome:
         OB_BULK_BODY
+
+    ctypedef struct ob_bulk_text:
+        const char *data
+        size_t len
+
+    ctypedef struct ob_bulk_task:
+        uint64_t id
+        int form
+        ob_bulk_text key
+        ob_bulk_text name
+        ob_bulk_text url
+        ob_bulk_text headers
+        ob_bulk_text content
+        int64_t size
 
     ctypedef struct ob_bulk_item:
         ob_bulk_item *next
@@ -343,20 +389,24 @@ cdef extern from "ob_bulk.h" nogil:
         const char *name
         const char *part
         const char *e_tag
+        size_t key_len
+        ob_transfer *transfer
+        int form
+        uint32_t forms
 
     ctypedef struct ob_bulk_counts:
         uint64_t done
         uint64_t bytes
         uint64_t pending
+        uint64_t pending_bytes
         uint64_t active
         uint64_t left
         uint64_t held
 
     ob_bulk *ob_bulk_new(ob_client *client, const ob_bulk_options *options)
     bint ob_bulk_free(ob_bulk *bulk, int timeout_ms)
-    int ob_bulk_set_form(ob_bulk *bulk, const ob_bulk_form *form, const char *headers, size_t headers_len)
-    int ob_bulk_add(ob_bulk *bulk, uint64_t id, const char *key, size_t key_len, const char *name, size_t name_len,
-                    int64_t size, const char *url, size_t url_len, const char *headers, size_t headers_len)
+    uint32_t ob_bulk_set_form(ob_bulk *bulk, int number, ob_form *form)
+    int ob_bulk_add(ob_bulk *bulk, const ob_bulk_task *task)
     void ob_bulk_step(ob_bulk *bulk, int timeout_ms, uint64_t low)
     ob_bulk_item *ob_bulk_take(ob_bulk *bulk)
     void ob_bulk_item_free(ob_bulk_item *item)

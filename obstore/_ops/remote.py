@@ -129,7 +129,7 @@ class RemoteBackend:
         self.missing_is_error = dialect.missing_is_error
         self.delete_concurrency = dialect.delete_concurrency
         self.splits_lists = dialect.splits_lists
-        self.retries = 0
+        self._repeated = [0]  # requests; shared by copies of this backend
 
     @property
     def delete_batch(self) -> int:
@@ -138,7 +138,7 @@ class RemoteBackend:
 
     def stats(self) -> dict[str, int]:
         """What became of the requests so far."""
-        return {**self.client.stats(), "retries": self.retries}
+        return {**self.client.stats(), "retries": self._repeated[0]}
 
     # ---- one request ------------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class RemoteBackend:
                     pause = 0.0
             elif verdict == "clock" and not adjusted:
                 adjusted = True
-                if dialect.note_clock(response, now):
+                if dialect.note_clock(request, response, now):
                     pause = 0.0
             elif verdict == "adapt":
                 if dialect.adapt(request):
@@ -255,7 +255,7 @@ class RemoteBackend:
                     raise error
                 finally:
                     del error  # its traceback holds this frame
-            self.retries += 1
+            self._repeated[0] += 1
             if pause:
                 yield Sleep(pause)
                 if recover is not None:
@@ -279,7 +279,7 @@ class RemoteBackend:
                 max_retries=self.policy.max_retries,
                 retry_timeout=self.policy.retry_timeout_s,
             ) from None
-        self.retries += 1
+        self._repeated[0] += 1
         yield Sleep(pause)
 
     # ---- reading ----------------------------------------------------------------------------------------

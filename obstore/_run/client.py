@@ -34,7 +34,7 @@ class ClientHandle:
         pace: requests a second, and a name: all handles of that name in this process keep within the rate together.
     """
 
-    __slots__ = ("__weakref__", "_client", "endpoint", "options", "pace", "roams")
+    __slots__ = ("__weakref__", "_client", "_origin", "endpoint", "options", "pace", "roams")
 
     def __init__(
         self, options: ClientOptions, endpoint: str, *, roams: bool = False, pace: tuple[float, str] | None = None
@@ -44,6 +44,7 @@ class ClientHandle:
         self.roams = roams
         self.pace = pace
         self._client: Client | None = None
+        self._origin: ClientHandle | None = None  # that this one is a limited form of
 
     def engine_client(self) -> Client:
         """The engine's client. Any thread.
@@ -75,25 +76,30 @@ class ClientHandle:
     def limited(self, connections: int, pace: tuple[float, str] | None = None) -> ClientHandle:
         """A handle of the same options whose requests, all together, use so many connections, and keep a pace.
 
-        This one, where it does so already.
+        They are counted with those of this one. This one, where it does so already.
         """
         wanted = min(self.options.max_connections or connections, connections)
         if wanted == self.options.max_connections and pace in (None, self.pace):
             return self
         options = replace(self.options, max_connections=wanted)
-        return ClientHandle(options, self.endpoint, roams=self.roams, pace=pace or self.pace)
+        limited = ClientHandle(options, self.endpoint, roams=self.roams, pace=pace or self.pace)
+        limited._origin = self
+        return limited
 
     def _make(self) -> Client:
         options = self.options
+        rate, name = self.pace or (0.0, "")
+        # What is paced by its user shares nothing with what is not.
+        endpoint = f"{self.endpoint} {name}" if rate else self.endpoint
+        if self._origin is not None:
+            return self._origin.engine_client().limited(endpoint, options.max_connections or 0, rate)
         _check_protocol(options.http_version)
         proxy, excludes = options.proxy_url, options.proxy_excludes
         if proxy is None:
             proxy, excludes = proxy_of(self.endpoint)
             check_proxy(proxy)
-        rate, name = self.pace or (0.0, "")
         return Client(
-            # What is paced by its user shares nothing with what is not.
-            endpoint=f"{self.endpoint} {name}" if rate else self.endpoint,
+            endpoint=endpoint,
             max_rate=rate,
             user_agent=options.user_agent,
             ca_file=self._ca_file() if self.roams or proxy or self.endpoint.startswith("https") else None,

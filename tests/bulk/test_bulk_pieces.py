@@ -303,7 +303,7 @@ def test_signing_form_signs_as_the_signer_does() -> None:
     where = ("key", "secret", "token", "eu-west-1", 1_700_000_000.0)
     path = "/bucket/a%20key"
     sent, form = signing_form("host:9000", headers, payload_hash(None), *where)
-    canonical = f"GET\n{path}{form.canonical_tail}"
+    canonical = f"{form.before}{path}{form.after}"
     text = form.scope_text + hashlib.sha256(canonical.encode()).hexdigest()
     ours = form.authorization + hmac.new(form.key, text.encode(), "sha256").hexdigest()
     signed = Signer("s3").sign("GET", "host:9000", path, (), headers, payload_hash(None), *where)

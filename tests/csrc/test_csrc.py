@@ -13,7 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
-PROGRAMS = ("test_http", "test_engine", "test_pieces")
+PROGRAMS = ("test_http", "test_engine", "test_pieces", "test_bulk")
 # Programs that test a few files of the core by themselves: those that their first line names.
 ALONE = ("test_crc", "test_listjson", "test_listxml", "fuzz_listxml", "test_columns")
 COMPILER = shutil.which(os.environ.get("CC", "cc")) or ""
