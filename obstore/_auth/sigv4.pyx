@@ -197,27 +197,49 @@ cdef class SigningKey:
         self.scope = f"{day}/{region}/{service}/aws4_request"
         self.credential = f"{access_key_id}/{self.scope}"
 
-    cdef str signature(self, str date, str canonical_request):
-        return self.digest(f"{ALGORITHM}\n{date}\n{self.scope}\n{hash_of(canonical_request)}")
+    cdef str signature(self, str date, ob_sha256* canonical_request):
+        """Sign what was fed to the hash, which is thereby finished."""
+        cdef unsigned char[OB_SHA256_BYTES] digest
+        cdef char[2 * OB_SHA256_BYTES] text
+        cdef ob_sha256 sha = self.inner
+        ob_sha256_final(canonical_request, digest)
+        ob_hex(digest, text)
+        feed(&sha, ALGORITHM)
+        ob_sha256_update(&sha, b"\n", 1)
+        feed(&sha, date)
+        ob_sha256_update(&sha, b"\n", 1)
+        feed(&sha, self.scope)
+        ob_sha256_update(&sha, b"\n", 1)
+        ob_sha256_update(&sha, text, 2 * OB_SHA256_BYTES)
+        return self.mac(&sha)
 
     cdef str digest(self, str text):
-        cdef unsigned char[OB_SHA256_BYTES] mac
-        cdef Py_ssize_t size = 0
-        cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
-        ob_hmac(&self.inner, &self.outer, data, size, mac)
-        return hex_of(mac)
+        cdef ob_sha256 sha = self.inner
+        feed(&sha, text)
+        return self.mac(&sha)
+
+    cdef str mac(self, ob_sha256* inner):
+        """The rest of an HMAC whose text was fed to the inner hash."""
+        cdef unsigned char[OB_SHA256_BYTES] digest
+        cdef ob_sha256 sha = self.outer
+        ob_sha256_final(inner, digest)
+        ob_sha256_update(&sha, digest, OB_SHA256_BYTES)
+        ob_sha256_final(&sha, digest)
+        return hex_of(digest)
 
 
-cdef str hash_of(str text):
-    """SHA-256 of a text in UTF-8, in hexadecimal digits."""
-    cdef unsigned char[OB_SHA256_BYTES] digest
-    cdef ob_sha256 sha
+cdef int feed(ob_sha256* sha, str text) except -1:
+    """Add a text in UTF-8."""
     cdef Py_ssize_t size = 0
     cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
-    ob_sha256_init(&sha)
-    ob_sha256_update(&sha, data, size)
-    ob_sha256_final(&sha, digest)
-    return hex_of(digest)
+    ob_sha256_update(sha, data, size)
+    return 0
+
+
+cdef int feed_line(ob_sha256* sha, str text) except -1:
+    feed(sha, text)
+    ob_sha256_update(sha, b"\n", 1)
+    return 0
 
 
 cdef str hex_of(const unsigned char* digest):
@@ -375,6 +397,7 @@ cdef class Signer:
         cdef str date, day
         date, day = self.date(now)
         cdef SigningKey key = self.key(secret_access_key, access_key_id, day, region)
+        cdef ob_sha256 sha
         cdef list own = [("x-amz-date", date)]
         if self.payload_header:
             own.append(("x-amz-content-sha256", payload_hash))
@@ -391,17 +414,37 @@ cdef class Signer:
                 sent.append(header)
                 signed.append((name, normal_value(name, value)))
 
-        cdef tuple canonical = canonical_headers(signed)
-        cdef str signature = key.signature(date, (
-            f"{method}\n{self.canonical_path(path)}\n{canonical_query(query)}\n"
-            f"{canonical[0]}\n{canonical[1]}\n{payload_hash}"
-        ))
+        cdef str names = signed_names(signed)
+        cdef str signature = key.signature(date, self.canonical(&sha, method, path, query, signed, names, payload_hash))
         sent += own
         sent.append((
-            "authorization",
-            f"{ALGORITHM} Credential={key.credential}, SignedHeaders={canonical[1]}, Signature={signature}",
+            "authorization", f"{ALGORITHM} Credential={key.credential}, SignedHeaders={names}, Signature={signature}"
         ))
         return sent
+
+    cdef ob_sha256* canonical(
+        self, ob_sha256* sha, str method, str path, query, list headers, str names, str payload_hash
+    ) except NULL:
+        """Feed the canonical request to a hash that begins here. ``headers`` are sorted; values of a repeated name are joined."""
+        cdef str name, value, previous = None
+        ob_sha256_init(sha)
+        feed_line(sha, method)
+        feed_line(sha, self.canonical_path(path))
+        feed_line(sha, canonical_query(query))
+        for name, value in headers:
+            if name == previous:
+                ob_sha256_update(sha, b",", 1)
+            else:
+                if previous is not None:
+                    ob_sha256_update(sha, b"\n", 1)
+                feed(sha, name)
+                ob_sha256_update(sha, b":", 1)
+            feed(sha, value)
+            previous = name
+        ob_sha256_update(sha, b"\n\n", 2)
+        feed_line(sha, names)
+        feed(sha, payload_hash)
+        return sha
 
     cdef bint is_own(self, str name) except -1:
         """Whether the signer sets this header itself; the caller's would be sent beside it."""
@@ -458,6 +501,7 @@ cdef class Signer:
         cdef str date, day
         date, day = self.date(now)
         cdef SigningKey key = self.key(secret_access_key, access_key_id, day, region)
+        cdef ob_sha256 sha
 
         cdef list signed = [("host", host)]
         for name, value in headers:
@@ -466,22 +510,19 @@ cdef class Signer:
                 signed.append((name, value))
             elif name == "content-length" or (name not in UNSIGNED_HEADERS and not self.is_own(name)):
                 signed.append((name, normal_value(name, value)))
-        cdef tuple canonical = canonical_headers(signed)
+        cdef str names = signed_names(signed)
 
         cdef list pairs = [
             ("X-Amz-Algorithm", ALGORITHM),
             ("X-Amz-Credential", key.credential),
             ("X-Amz-Date", date),
             ("X-Amz-Expires", str(expires)),
-            ("X-Amz-SignedHeaders", canonical[1]),
+            ("X-Amz-SignedHeaders", names),
             *query,
         ]
         if token is not None:
             pairs.append(("X-Amz-Security-Token", token))
-        cdef str signature = key.signature(date, (
-            f"{method}\n{self.canonical_path(path)}\n{canonical_query(pairs)}\n"
-            f"{canonical[0]}\n{canonical[1]}\n{payload_hash}"
-        ))
+        cdef str signature = key.signature(date, self.canonical(&sha, method, path, pairs, signed, names, payload_hash))
         return f"{encode_query(pairs)}&X-Amz-Signature={signature}"
 
     def sign_policy(
@@ -516,25 +557,17 @@ cdef class Signer:
         return {**fields, "policy": encoded, "x-amz-signature": key.digest(encoded)}
 
 
-cdef tuple canonical_headers(list headers):
-    """``(one line each, their names)``, sorted by name; values of a repeated name joined in the order given."""
+cdef str signed_names(list headers):
+    """Sort the headers by name; returns the names, each once."""
+    cdef list names = []
+    cdef str name, previous = None
     if len(headers) > 1:
         headers.sort(key=name_of)
-    cdef list lines = []
-    cdef list names = []
-    cdef str name, line = "", previous = None
-    for name, value in headers:
-        if name == previous:
-            line = f"{line},{value}"
-            continue
-        if previous is not None:
-            lines.append(line)
-        line = f"{name}:{value}"
-        names.append(name)
+    for name, _ in headers:
+        if name != previous:
+            names.append(name)
         previous = name
-    lines.append(line)
-    lines.append("")
-    return "\n".join(lines), ";".join(names)
+    return ";".join(names)
 
 
 def _restore(service, normalize_path, double_encode, payload_header, token_header):
