@@ -14,7 +14,6 @@ import os
 import struct
 import sys
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path, PurePath
 
 __all__ = ["candidates", "find"]
@@ -59,6 +58,8 @@ def candidates(env: Mapping[str, str] = os.environ) -> Iterator[str]:
     if chosen := env.get("OBSTORE_LIBCURL"):
         yield chosen
         return
+    if (found := _listed_copy()) is not None:
+        yield found
     files = _pycurl_files()
     bundled = _matching(files, _BUNDLED)
     yield from bundled
@@ -78,8 +79,36 @@ def candidates(env: Mapping[str, str] = os.environ) -> Iterator[str]:
 # ---- pycurl's distribution --------------------------------------------------------------------------------
 
 
+def _listed_copy() -> str | None:
+    """The one copy that the first pycurl on ``sys.path`` lists among its files; ``None`` where it is less plain than that.
+
+    Finds what `_pycurl_files` would, without importlib.metadata: importing that takes longer than loading libcurl does.
+    """
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or os.curdir)
+        except OSError:  # a zip file, or nothing
+            continue
+        about = [name for name in names if name.lower().startswith("pycurl") and name.lower().endswith("-info")]
+        if not about:
+            continue
+        if len(about) > 1 or not about[0].startswith("pycurl-") or not about[0].endswith(".dist-info"):
+            return None
+        try:
+            with open(os.path.join(folder, about[0], "RECORD"), encoding="utf-8") as record:
+                listed = [PurePath(line.split(",")[0]) for line in record if "libcurl" in line]
+        except (OSError, UnicodeDecodeError):
+            return None
+        copies = [file for file in listed if any(file.match(pattern) for pattern in _BUNDLED)]
+        where = os.path.join(folder, *copies[0].parts) if len(copies) == 1 else ""
+        return where if os.path.isfile(where) else None
+    return None
+
+
 def _pycurl_files() -> list[tuple[PurePath, str]]:
     """Libraries of the installed pycurl: their path within the distribution, and where they are."""
+    from importlib import metadata
+
     try:
         distribution = metadata.distribution("pycurl")
     except metadata.PackageNotFoundError:
@@ -99,6 +128,8 @@ def _matching(files: list[tuple[PurePath, str]], patterns: tuple[str, ...]) -> l
 
 
 def _describe_pycurl() -> str:
+    from importlib import metadata
+
     try:
         return f"{metadata.version('pycurl')}, which neither carries nor links to one"
     except metadata.PackageNotFoundError:

@@ -227,6 +227,31 @@ def test_elf_reader_reads_a_real_module(tmp_path: Path) -> None:
     assert run_paths == ["$ORIGIN/a", "/b"]
 
 
+def test_usual_copy_is_found_without_the_reader_of_metadata() -> None:
+    """Importing importlib.metadata takes longer than loading libcurl."""
+    code = (
+        f"import runpy, sys; runpy.run_path({str(_SOURCE)!r})['find'](); assert 'importlib.metadata' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={})
+
+
+def test_two_distributions_are_left_to_the_reader_of_metadata(site: Path) -> None:
+    install_pycurl(site, {"pycurl.libs/libcurl-1.so.4": b""})
+    (site / "pycurl-9.8.dist-info").mkdir()
+    assert libcurl._listed_copy() is None
+    assert libcurl.find({}) == str(site / "pycurl.libs/libcurl-1.so.4")
+
+
+def test_first_distribution_on_the_path_counts(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    behind = tmp_path / "behind"
+    behind.mkdir()
+    install_pycurl(behind, {"pycurl.libs/libcurl-2.so.4": b""})
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "none"), str(site), str(behind)])
+    assert libcurl.find({}) == str(behind / "pycurl.libs/libcurl-2.so.4")
+    install_pycurl(site, {"pycurl/_pycurl.so": elf(["libcurl.so.4"])})
+    assert next(libcurl.candidates({})) == "libcurl.so.4"
+
+
 def test_finder_imports_no_ssl_by_itself() -> None:
     code = f"import runpy, sys; runpy.run_path({str(_SOURCE)!r}); assert 'ssl' not in sys.modules and 'ctypes' not in sys.modules"
     subprocess.run([sys.executable, "-S", "-c", code], check=True)
