@@ -119,6 +119,8 @@ struct ob_listxml {
   entries prefixes;
   uint32_t token_off, token_len;
   uint32_t marker_off, marker_len;
+  char day[11]; /* of the last time that was read, "2026-01-01T", and when it began; neighbours often share it */
+  int64_t day_us;
 
   char root[64];
   char names[MAX_NAMES];
@@ -135,6 +137,7 @@ ob_listxml *ob_listxml_new(void) {
   p->open[0] = E_DOCUMENT;
   p->entry = NO_ENTRY;
   p->token_len = p->marker_len = NONE;
+  p->day_us = INT64_MIN; /* none was read */
   return p;
 }
 
@@ -776,9 +779,11 @@ static const char *feed_markup(ob_listxml *p, const char *at) {
   }
 }
 
-/* Bytes that end a name: white space, / and >; or cannot be part of one. */
+/* Bytes that end a name: white space, / and >; or cannot be part of one: < = " ' & and control characters. */
 static inline bool ends_name(char c) {
-  return (unsigned char)c <= ' ' || c == '>' || c == '/' || c == '<' || c == '=' || c == '"' || c == '\'' || c == '&';
+  const uint64_t ends = 0x00000000ffffffffu | 1ull << ' ' | 1ull << '"' | 1ull << '&' | 1ull << '\'' | 1ull << '/' |
+                        1ull << '<' | 1ull << '=' | 1ull << '>';
+  return (unsigned char)c < 64 && (ends >> c & 1) != 0;
 }
 
 static const char *end_tag_done(ob_listxml *p, const char *next) {
@@ -907,46 +912,110 @@ static size_t common_reference(const char *at, const char *end, char *c) {
   return 0;
 }
 
-/* After the < of a start tag: elements one right after the other that are whole in [at, end), with neither attributes nor
- * children, which is what most of a page is. Says nothing that the states do not: it stops before anything else, in the state in
- * which they take over. */
-static const char *feed_leaves(ob_listxml *p, const char *at, const char *end) {
-  element parent = p->open[p->depth];
-  if (parent < E_LIST || parent >= E_KEY || p->depth == MAX_DEPTH) return at;
-  for (;;) {
-    const char *name = at;
-    size_t len = 0;
-    while (name + len < end && !ends_name(name[len]) && name[len] != ':') len++;
-    const char *value = name + len + 1;
-    if (len == 0 || *name == '!' || *name == '?' || value >= end || value[-1] != '>') return at;
-    if (len > MAX_NAMES - p->names_len) return at;
+/* ---- the quick way through what most of a page is: it says nothing that the states do not ------------- */
 
-    element child = identify(parent, name, len);
-    if (child > E_UNKNOWN && child < E_KEY) return at;
-    size_t value_at = p->text_len;
-    p->value_at = value_at;
-    /* Looked for once: were each reference to look for it again, time would grow with their square. */
-    const char *stop = memchr(value, '<', (size_t)(end - value));
-    for (const char *run = value; stop != NULL && child != E_UNKNOWN;) {
-      const char *reference = memchr(run, '&', (size_t)(stop - run));
-      if (add_text(p, run, (size_t)((reference != NULL ? reference : stop) - run)) != 0) return NULL;
-      if (reference == NULL) break;
-      char c = 0;
-      size_t taken = common_reference(reference, stop, &c);
-      if (taken == 0) stop = NULL; /* for the states to read */
-      if (taken > 0 && add_text(p, &c, 1) != 0) return NULL;
-      run = reference + taken;
+/* Add a whole value, in which at most the common references are. 1; 0: something is odd, nothing was added; -1 with the error set. */
+static int add_value(ob_listxml *p, const char *value, const char *stop) {
+  size_t n = (size_t)(stop - value);
+  if (n > MAX_VALUE) return 0;
+  /* Decoded it is no longer than it was. */
+  if (n > p->text_cap - p->text_len && reserve_text(p, n) != 0) return -1;
+  char *out = p->text + p->text_len;
+  for (;;) {
+    const char *reference = memchr(value, '&', (size_t)(stop - value));
+    size_t run = (size_t)((reference != NULL ? reference : stop) - value);
+    memcpy(out, value, run);
+    out += run;
+    if (reference == NULL) break;
+    size_t taken = common_reference(reference, stop, out);
+    if (taken == 0) return 0;
+    out++;
+    value = reference + taken;
+  }
+  p->text_len = (size_t)(out - p->text);
+  return 1;
+}
+
+/* Two digits, or more than 99. */
+static inline unsigned two_digits(const char *text) {
+  unsigned tens = (unsigned char)text[0] - (unsigned)'0', ones = (unsigned char)text[1] - (unsigned)'0';
+  return tens <= 9 && ones <= 9 ? 10 * tens + ones : 100;
+}
+
+/* A time as S3 writes it, "2026-01-01T12:34:56.000Z". 0; -1: it is written in another way, or wrong. */
+static int read_usual_time(ob_listxml *p, const char *text, size_t len, int64_t *time_us) {
+  if (len != 24 || text[13] != ':' || text[16] != ':' || text[19] != '.' || text[23] != 'Z') return -1;
+  if (p->day_us == INT64_MIN || memcmp(text, p->day, sizeof p->day) != 0) {
+    char midnight[] = "2026-01-01T00:00:00Z";
+    memcpy(midnight, text, sizeof p->day);
+    int64_t day_us;
+    if (ob_list_read_time(midnight, sizeof midnight - 1, &day_us) != 0) return -1;
+    p->day_us = day_us;
+    memcpy(p->day, text, sizeof p->day);
+  }
+  unsigned hour = two_digits(text + 11), minute = two_digits(text + 14), second = two_digits(text + 17);
+  unsigned centis = two_digits(text + 20), millis = (unsigned char)text[22] - (unsigned)'0';
+  if (hour > 23 || minute > 59 || second > 60 || centis > 99 || millis > 9) return -1; /* 60: leap second */
+  *time_us =
+      p->day_us + (int64_t)((hour * 60 + minute) * 60 + second) * 1000000 + (int64_t)(centis * 10 + millis) * 1000;
+  return 0;
+}
+
+/* The element `child` of the open one, without attributes and children, with the text [value, stop). 1; 0: something is odd,
+ * and nothing has happened; -1 with the error set. */
+static int take_leaf(ob_listxml *p, element child, const char *value, const char *stop) {
+  if (child == E_UNKNOWN) return 1;
+  size_t len = (size_t)(stop - value);
+  if (child == E_SIZE) return ob_list_read_size(value, len, &p->entry.size) == 0;
+  if (child == E_MODIFIED && read_usual_time(p, value, len, &p->entry.modified_us) == 0) return 1;
+  size_t value_at = p->text_len;
+  p->value_at = value_at;
+  int rc = add_value(p, value, stop);
+  if (rc != 1) return rc;
+  p->name_encoded = false;
+  p->depth++;
+  p->open[p->depth] = child;
+  p->name_at[p->depth] = p->names_len;
+  return end_element(p) == 0 ? 1 : -1;
+}
+
+/* After a <: tags one right after the other that are whole in [at, end), start tags without attributes, and elements that
+ * consist of text. Stops before anything else, in the state in which the others take over. */
+static const char *feed_tags(ob_listxml *p, const char *at, const char *end) {
+  for (;;) {
+    element parent = p->open[p->depth];
+    if (parent < E_LIST || parent >= E_KEY || p->depth == MAX_DEPTH) return at;
+    if (*at == '/') {
+      const char *name = p->names + p->name_at[p->depth];
+      size_t len = p->names_len - p->name_at[p->depth];
+      if ((size_t)(end - at) < len + 2 || at[len + 1] != '>' || memcmp(at + 1, name, len) != 0) return at;
+      if (end_element(p) != 0) return NULL;
+      at += len + 2;
+    } else {
+      const char *name = at;
+      size_t len = 0;
+      while (name + len < end && !ends_name(name[len]) && name[len] != ':') len++;
+      const char *value = name + len + 1;
+      if (len == 0 || *name == '!' || *name == '?' || value >= end || value[-1] != '>') return at;
+      if (len > MAX_NAMES - p->names_len) return at;
+      element child = identify(parent, name, len);
+      if (child > E_UNKNOWN && child < E_KEY) {
+        p->name_at[p->depth + 1] = p->names_len;
+        memcpy(p->names + p->names_len, name, len);
+        p->names_len += (uint32_t)len;
+        if (start_element(p) != 0) return NULL;
+        at = value;
+      } else {
+        /* Looked for once: were each reference to look for it again, time would grow with their square. */
+        const char *stop = memchr(value, '<', (size_t)(end - value));
+        if (stop == NULL || (size_t)(end - stop) < len + 3 || stop[1] != '/' || stop[len + 2] != '>' ||
+            memcmp(stop + 2, name, len) != 0)
+          return at;
+        int rc = take_leaf(p, child, value, stop);
+        if (rc != 1) return rc == 0 ? at : NULL;
+        at = stop + len + 3;
+      }
     }
-    if (stop == NULL || (size_t)(end - stop) < len + 3 || stop[1] != '/' || memcmp(stop + 2, name, len) != 0 ||
-        stop[len + 2] != '>') {
-      p->text_len = value_at;
-      return at;
-    }
-    p->depth++;
-    p->open[p->depth] = child;
-    p->name_at[p->depth] = p->names_len;
-    if (end_element(p) != 0) return NULL;
-    at = stop + len + 3;
     if (at == end || *at != '<') {
       p->at = AT_TEXT;
       return at;
@@ -972,7 +1041,7 @@ int ob_listxml_feed(ob_listxml *p, const char *data, size_t len) {
       at = feed_reference(p, at, end);
       break;
     case AT_MARKUP:
-      at = feed_leaves(p, at, end);
+      at = feed_tags(p, at, end);
       if (at != NULL && at < end && p->at == AT_MARKUP) at = feed_markup(p, at);
       break;
     case AT_NAME:

@@ -1,5 +1,22 @@
 # List pages as Python objects. Included by _core.pyx.
 
+cdef extern from *:
+    """
+    /* Up to 3.13 a dict is known to the garbage collector only once something is put in that may be part of a cycle, but for
+     * those of subclasses, which are from the start: a collection would look at every object of a listing. From 3.14 on every
+     * dict is known for ever. */
+    #if PY_VERSION_HEX < 0x030E0000
+    #define obstore_forget_until_needed(dict) PyObject_GC_UnTrack(dict)
+    #else
+    #define obstore_forget_until_needed(dict) ((void)(dict))
+    #endif
+    """
+    void obstore_forget_until_needed(object dict_)
+
+cdef extern from "Python.h":
+    list PyList_New(Py_ssize_t size)
+    void PyList_SET_ITEM(object target, Py_ssize_t i, object item)
+
 cdef class ListItem(dict):
     """One object of a listing: an ``ObjectMeta`` dict.
 
@@ -59,13 +76,16 @@ cdef class Rows:
     cdef object _strip
     cdef const char *_c_strip  # the same, borrowed
     cdef Py_ssize_t _c_strip_len
-    cdef int64_t _c_moment  # of the datetime below: neighbours often share their second
-    cdef object _moment
+    # Datetimes that were made, by their second: what was written together often shares it. No time at all: nothing was made.
+    cdef int64_t[64] _c_moments
+    cdef list _moments
 
     def __cinit__(self):
+        cdef int i
         self._c_list = NULL
-        self._c_moment = INT64_MIN
-        self._moment = _EPOCH
+        for i in range(64):
+            self._c_moments[i] = INT64_MIN
+        self._moments = [_EPOCH] * 64
 
     def __dealloc__(self):
         ob_listxml_free(self._c_list)
@@ -80,6 +100,8 @@ cdef class Rows:
         cdef Py_ssize_t start, stop, step, i, n = <Py_ssize_t>self._c_page.n_entries
         if isinstance(index, slice):
             start, stop, step = index.indices(n)
+            if step == 1:
+                return self._items(start, max(start, stop))
             return [self._item(i) for i in range(start, stop, step)]
         i = PyNumber_AsSsize_t(index, IndexError)
         if i < 0:
@@ -134,6 +156,15 @@ cdef class Rows:
             return self._c_strip_len
         return 0
 
+    cdef list _items(self, Py_ssize_t start, Py_ssize_t stop):
+        cdef list items = PyList_New(stop - start)
+        cdef Py_ssize_t i
+        for i in range(start, stop):
+            item = self._item(i)
+            Py_INCREF(item)  # the list takes it over
+            PyList_SET_ITEM(items, i - start, item)
+        return items
+
     cdef ListItem _item(self, Py_ssize_t i):
         cdef const ob_list_entry *entry = &self._c_page.entries[i]
         cdef const char *text = self._c_page.text
@@ -143,14 +174,19 @@ cdef class Rows:
         PyDict_SetItem(item, "size", entry.size if entry.size >= 0 else 0)
         PyDict_SetItem(item, "e_tag", _optional(text, entry.etag_off, entry.etag_len))
         PyDict_SetItem(item, "version", _optional(text, entry.version_off, entry.version_len))
+        obstore_forget_until_needed(item)
         return item
 
+    @cython.cdivision(True)
     cdef object _datetime(self, int64_t us):
+        cdef uint64_t slot = (<uint64_t>us // 1000000) & 63
+        if us == INT64_MIN:
+            return _EPOCH
         with cython.critical_section(self):
-            if us != self._c_moment:
-                self._moment = _datetime_of(us)
-                self._c_moment = us
-            return self._moment
+            if self._c_moments[slot] != us:
+                self._moments[slot] = _datetime_of(us)
+                self._c_moments[slot] = us
+            return self._moments[slot]
 
 
 cdef class Reader:
@@ -212,15 +248,17 @@ cdef class Reader:
         return self._c_page[start:stop]
 
 
+@cython.cdivision(True)
 cdef object _datetime_of(int64_t us):
     """UTC datetime of microseconds since 1970 (civil-from-days, proleptic Gregorian)."""
+    # LL: without it these numbers, and all that is computed with them, would be Python's.
     cdef int64_t days, rest, era, doe, yoe, doy, mp, year, month, day
     if us == INT64_MIN:
         return _EPOCH
-    days = us // 86400000000
-    rest = us - days * 86400000000
+    days = us // 86400000000LL
+    rest = us - days * 86400000000LL
     if rest < 0:
-        rest += 86400000000
+        rest += 86400000000LL
         days -= 1
     days += 719468
     era = (days if days >= 0 else days - 146096) // 146097
@@ -232,7 +270,7 @@ cdef object _datetime_of(int64_t us):
     month = mp + 3 if mp < 10 else mp - 9
     year = yoe + era * 400 + (1 if month <= 2 else 0)
     return datetime_new(
-        <int>year, <int>month, <int>day, <int>(rest // 3600000000), <int>(rest // 60000000 % 60),
+        <int>year, <int>month, <int>day, <int>(rest // 3600000000LL), <int>(rest // 60000000 % 60),
         <int>(rest // 1000000 % 60), <int>(rest % 1000000), get_utc(),
     )
 

@@ -90,6 +90,18 @@ static const char S3_PAGE[] =
     "CommonPrefixes>"
     "</s:ListBucketResult>";
 
+/* As S3 writes it, all on one line. */
+static const char USUAL_PAGE[] =
+    "<?xml version=\"1.0\"?>\n<ListBucketResult "
+    "xmlns=\"u\"><Name>b</Name><IsTruncated>false</IsTruncated><Contents><Key>a/1"
+    "</Key><LastModified>2026-01-01T00:00:40.000Z</LastModified><ETag>&quot;e&quot;</ETag><Size>37001</"
+    "Size><StorageClass>"
+    "STANDARD</StorageClass></Contents><Contents><Key>a/2&amp;3</Key><LastModified>2026-01-01T23:59:41.120Z</"
+    "LastModified>"
+    "<ETag>&quot;f&quot;</ETag><Size>0</Size><Owner><ID>7</ID></Owner></Contents><Contents><Key>b</Key><LastModified>"
+    "1969-12-31T10:00:00.001Z</LastModified></Contents><CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>"
+    "</ListBucketResult>";
+
 static const char AZURE_PAGE[] = "<?xml version=\"1.0\"?><EnumerationResults "
                                  "ContainerName=\"c\"><Prefix>p</Prefix><Blobs><Blob><Name Encoded=\"true\">a%41+&amp;"
                                  "</Name><VersionId>v</VersionId><Properties><Last-Modified>Sun, 06 Nov 1994 08:49:37 "
@@ -103,7 +115,7 @@ static const char AZURE_PAGE[] = "<?xml version=\"1.0\"?><EnumerationResults "
 static const struct {
   const char *text;
   size_t len;
-} SEEDS[] = {{S3_PAGE, sizeof S3_PAGE - 1}, {AZURE_PAGE, sizeof AZURE_PAGE - 1}};
+} SEEDS[] = {{S3_PAGE, sizeof S3_PAGE - 1}, {AZURE_PAGE, sizeof AZURE_PAGE - 1}, {USUAL_PAGE, sizeof USUAL_PAGE - 1}};
 
 static const char *const TOKENS[] = {"<",
                                      ">",
@@ -145,6 +157,11 @@ static const char *const TOKENS[] = {"<",
                                      "<Name>",
                                      "<Blob>",
                                      "<Etag>",
+                                     "<LastModified>",
+                                     "2026-01-01T00:00:00.000Z",
+                                     "&quot;",
+                                     "&amp;",
+                                     "</Contents><Contents>",
                                      " Encoded=\"true\""};
 
 static uint64_t random_state;

@@ -7,6 +7,7 @@
 #include "ob_listxml.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -248,13 +249,46 @@ static void test_times(void) {
   has_time("", INT64_MIN);
 
   static const char *const wrong[] = {
-      "2023-02-29T12:00:00Z",     "2024-13-01T00:00:00Z",      "2024-00-01T00:00:00Z",         "2024-01-00T00:00:00Z",
-      "2024-01-01T24:00:00Z",     "2024-01-01T00:60:00Z",      "2024-01-01T00:00:61Z",         "2024-01-01T00:00:00.Z",
-      "2024-01-01T00:00:00+0100", "2024-01-01T00:00:00+24:00", "2024-01-01T00:00:00Zx",        "2024-01-01",
-      "1900-02-29T00:00:00Z",     "2024-1-01T00:00:00ZZ",      "Mon, 01 Jan 2024 00:00:00 GMT"};
+      "2023-02-29T12:00:00Z",      "2024-13-01T00:00:00Z",     "2024-00-01T00:00:00Z",
+      "2024-01-00T00:00:00Z",      "2024-01-01T24:00:00Z",     "2024-01-01T00:60:00Z",
+      "2024-01-01T00:00:61Z",      "2024-01-01T00:00:00.Z",    "2024-01-01T00:00:00+0100",
+      "2024-01-01T00:00:00+24:00", "2024-01-01T00:00:00Zx",    "2024-01-01",
+      "1900-02-29T00:00:00Z",      "2024-1-01T00:00:00ZZ",     "Mon, 01 Jan 2024 00:00:00 GMT",
+      "2023-02-29T12:00:00.000Z",  "2024-01-01T24:00:00.000Z", "2024-01-01T00:60:00.000Z",
+      "2024-01-01T00:00:61.000Z",  "2024-01-01T0:000:00.000Z", "2024-01-01T00:00:00.00:Z",
+      "2024-01-01T00:00:00.0/0Z",  "2024-01-01T00:00:00,000Z"};
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     refuses_value("LastModified", wrong[i], "a LastModified is not an RFC 3339 time");
+    char document[400]; /* after a right one, most often of the same day */
+    snprintf(document, sizeof document,
+             ROOT("<Contents><Key>k</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified></Contents>"
+                  "<Contents><Key>l</Key><LastModified>%s</LastModified></Contents>"),
+             wrong[i]);
+    refused(document, "a LastModified is not an RFC 3339 time");
   }
+  /* The way S3 writes them: each the neighbour of one of its day, of another day, and of what no day is. */
+  has_time("2024-02-29T23:59:59.999Z", 1709251199999000);
+  has_time("2016-12-31T23:59:60.001Z", 1483228800001000);
+  has_time("1969-12-31T23:59:59.001Z", -999000);
+  static const char days[] =
+      ROOT("<Contents><Key>a</Key><LastModified>2024-02-29T12:00:00.000Z</LastModified></Contents>"
+           "<Contents><Key>b</Key><LastModified>2024-02-29T00:00:01.500Z</LastModified></Contents>"
+           "<Contents><Key>c</Key><LastModified>2024-03-01T00:00:00.000Z</LastModified></Contents>"
+           "<Contents><Key>d</Key><LastModified>2024-02-29t00:00:00.000Z</LastModified></Contents>");
+  static const int64_t of_days[] = {1709208000000000, 1709164801500000, 1709251200000000, 1709164800000000};
+  for (how split = WHOLE; split < HOWS; split++) {
+    under_test = days;
+    ob_listxml *parser = parse(days, sizeof days - 1, split);
+    ob_list_page page;
+    CHECK(ob_listxml_finish(parser, &page) == 0 && page.n_entries == 4);
+    for (size_t i = 0; i < 4; i++) CHECK(page.entries[i].modified_us == of_days[i]);
+    ob_listxml_free(parser);
+  }
+  static const char nothing[] = ROOT("<Contents><Key>k</Key><LastModified>\0\0\0\0\0\0\0\0\0\0\0"
+                                     "00:00:00.000Z</LastModified></Contents>");
+  ob_listxml *parser = parse(nothing, sizeof nothing - 1, WHOLE);
+  CHECK(strcmp(ob_listxml_error(parser), "a LastModified is not an RFC 3339 time") == 0);
+  ob_listxml_free(parser);
 }
 
 static void test_sizes(void) {
@@ -511,12 +545,15 @@ static void random_document(void) {
     if (below(4) != 0) {
       time_t seconds = (time_t)below(2000000000);
       uint32_t micros = below(1000000);
+      bool usual = below(2) == 0; /* as S3 writes it */
+      if (usual) micros -= micros % 1000;
       struct tm utc;
       char stamp[32];
       if (gmtime_r(&seconds, &utc) == NULL) abort();
       strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc); /* the C library's calendar against ours */
       e->modified_us = (int64_t)seconds * 1000000 + micros;
-      add(&t, "<LastModified>%s.%06uZ</LastModified>", stamp, micros);
+      add(&t, usual ? "<LastModified>%s.%03uZ</LastModified>" : "<LastModified>%s.%06uZ</LastModified>", stamp,
+          usual ? micros / 1000 : micros);
     }
     if (e->has_version) add_element(&t, "VersionId", &e->version);
     add(&t, "</Contents>");

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -274,6 +277,41 @@ def test_listing(desk, scripted, rate):
     assert listing.token == "t&1"
     assert listing.marker is None
     assert transfer.body() == b""
+
+
+TIMES = [0, 1, -1, -62135596800000000, 253402300799999999, 951782399999999, 951782400000000, 4107542400000000]
+TIMES += [1709208000000000 + number * 61_000_000 for number in range(200)]
+
+
+def test_times_of_a_listing(desk, scripted):
+    """Datetimes are made once for neighbours of one second, and kept by it: each must be its own all the same."""
+    moments = [datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us) for us in (*TIMES, *TIMES[::-1])]
+    contents = "".join(
+        f"<Contents><Key>k</Key><LastModified>{moment.isoformat(timespec='microseconds')}</LastModified></Contents>"
+        for moment in moments
+    )
+    scripted.push(Reply(200, body=page(f"{contents}<Contents><Key>k</Key></Contents>")))
+    rows = desk.fetch(sink=LIST).listing("").objects
+    assert [item["last_modified"] for item in rows[:-1]] == moments
+    assert rows[-1]["last_modified"] == datetime(1970, 1, 1, tzinfo=UTC)
+    assert rows[3:1] == []
+    assert [item["last_modified"] for item in rows[5:1:-2]] == [moments[5], moments[3]]
+
+
+def test_listed_dict_in_a_cycle_is_collected(desk, scripted):
+    """They are not known to the garbage collector before something is put in that could be part of a cycle."""
+    scripted.push(Reply(200, body=PAGE))
+
+    class Probe:
+        pass
+
+    item = desk.fetch(sink=LIST).listing("").objects[0]
+    probe = item["probe"] = Probe()
+    probe.item = item
+    seen = weakref.ref(probe)
+    del item, probe
+    gc.collect()
+    assert seen() is None
 
 
 def test_empty_listing(desk, scripted):
