@@ -267,6 +267,7 @@ ob_client *ob_client_limited(ob_client *client, const char *endpoint, int64_t ma
   atomic_init(&limited->refs, 1);
   limited->generation = ob_engine_generation();
   limited->root = ob_client_ref(root);
+  limited->number = root->number; /* to libcurl they are the same */
   limited->options = root->options;
   limited->options.max_connections = max_connections;
   limited->options.max_rate = max_rate;

@@ -353,6 +353,17 @@ def test_statistics_of_the_store_count_bulk_transfers(fake_s3: FakeS3, store: S3
     assert S3Store(**fake_s3.config()).stats()["requests"] == 0
 
 
+def test_bulk_transfers_of_two_stores_keep_their_options_apart(fake_s3: FakeS3) -> None:
+    """Handles of libcurl are kept from one transfer to the next, and with them the options of their store."""
+    for agent in ("one", "two", "one"):
+        store = S3Store(**fake_s3.config(client_options={"user_agent": agent}))
+        assert bulk.put_many(store, {"k": b"x"}).ok
+        dict(bulk.get_many(store, ["k"]))
+        obs.get(store, "k").bytes()
+        assert {request.headers["user-agent"] for request in fake_s3.requests} == {agent}
+        fake_s3.requests.clear()
+
+
 # ---- forms ----------------------------------------------------------------------------------------------------------
 
 
