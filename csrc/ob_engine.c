@@ -129,7 +129,7 @@ static void close_inherited_sockets(void) {
 static int64_t default_connections(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return CONNECTIONS_MAX;
-  int64_t connections = ((int64_t)limit.rlim_cur - DESCRIPTORS_SPARED) / 2;
+  int64_t connections = ((int64_t)limit.rlim_cur - DESCRIPTORS_SPARED) * 3 / 4;
   if (connections < CONNECTIONS_MIN) return CONNECTIONS_MIN;
   return connections < CONNECTIONS_MAX ? connections : CONNECTIONS_MAX;
 }
@@ -149,7 +149,8 @@ static int64_t default_threads(void) {
   return cpus < 4 ? cpus : 4;
 }
 
-/* The multis together keep at most twice the connections in flight, so that descriptors always suffice. */
+/* The multis together keep at most a third more connections than may be in flight: descriptors always suffice, and what is left over
+ * lets another endpoint's connections live on. */
 static void derive_limits_locked(ob_engine *e) {
   int64_t asked = atomic_load(&asked_connections);
   e->connections = asked > 0 ? asked : default_connections();
@@ -162,7 +163,7 @@ static void derive_limits_locked(ob_engine *e) {
   if (loops < e->n_loops) loops = e->n_loops;
   int64_t inlines = e->threads < e->connections / 8 ? e->threads : e->connections / 8;
   e->max_inlines = (int)(inlines < INLINE_MAX ? inlines : INLINE_MAX);
-  e->loop_cap = (2 * (e->connections - e->max_inlines * INLINE_CONNECTIONS / 2) + loops - 1) / loops;
+  e->loop_cap = (e->connections * 4 / 3 - e->max_inlines * INLINE_CONNECTIONS + loops - 1) / loops;
   if (e->loop_cap < CONNECTIONS_MIN) e->loop_cap = CONNECTIONS_MIN;
   if (e->loop_cap > OB_LOOP_TRANSFERS) e->loop_cap = OB_LOOP_TRANSFERS;
   int64_t room = OB_LOOP_TRANSFERS * (e->threads > e->n_loops ? e->threads : e->n_loops);
