@@ -86,6 +86,7 @@ static size_t begin_body(ob_transfer *x, size_t len) {
   bool enough = true;
   x->headed = true;
   ob_digest_begin(&x->digest, &x->received);
+  x->digest.in_part = expected >= 0 && expected < x->outcome.announced;
   ob_lock(&x->lock);
   ob_transfer_move_locked(x, OB_XFER_HEADED);
   x->expected = expected;

@@ -528,6 +528,11 @@ const ob_digest *ob_transfer_digest(const ob_transfer *x) {
   return &x->digest;
 }
 
+void ob_transfer_announced(const ob_transfer *x, ob_digest *digest) {
+  digest->kind = OB_DIGEST_AUTO;
+  ob_digest_begin(digest, &x->received);
+}
+
 ob_block *ob_transfer_body(ob_transfer *x) {
   bool stale = ob_transfer_stale(x);
   if (state_of(x) != OB_XFER_DONE) return NULL;
@@ -564,6 +569,7 @@ void ob_transfer_verdict(ob_transfer *x, ob_kind kind, const char *message) {
 
 void ob_transfer_finish(ob_transfer *x) {
   x->outcome.timing.total_us = ob_now_us() - x->submitted_us;
+  ob_digest_end(&x->digest);
   ob_lock(&x->lock);
   ob_transfer_move_locked(x, OB_XFER_DONE);
   ob_unlock(&x->lock);

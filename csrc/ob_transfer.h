@@ -169,6 +169,8 @@ void ob_transfer_forget_body(ob_transfer *x);
 
 /* The body's checksum, and what the service announced; after END, `announced` and `expected` after HEAD. */
 const ob_digest *ob_transfer_digest(const ob_transfer *x);
+/* What the headers announce of the whole object, whether or not its body is digested. After HEAD or END. */
+void ob_transfer_announced(const ob_transfer *x, ob_digest *digest);
 
 const char *ob_xfer_state_name(ob_xfer_state state);
 const char *ob_kind_name(ob_kind kind);

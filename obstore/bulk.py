@@ -110,8 +110,9 @@ def download(
         connections: at a time, over everything; 64 by default.
         memory: bytes of bodies in memory, an int or text such as ``"64MiB"``; bodies of downloads go to disk as they come.
         rate: requests a second at most, those that list aside; as many as the service takes by default.
-        verify: compare with the service's checksum of the whole object where it has one: CRC-32, CRC-32C or CRC-64/NVME. The
-            length is always checked.
+        verify: compare with the service's checksum of the whole object where it has one: CRC-32, CRC-32C, CRC-64/NVME, or an MD5
+            (Content-MD5, or an ETag of S3 that is one). What differs is fetched again, then reported. The length is always
+            checked.
         overwrite: whether to replace files that are there; else they are skipped.
         resume: whether to go on from what an earlier call left.
         progress: see `obstore.bulk`.

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from obstore._bulk.dest import Destination
 from obstore._bulk.plan import Gaps, Pace
+from obstore._bulk.verify import Md5, mismatch
 from obstore._effects import FILE, AttemptFailed, Call, Cancel, Collect, Fork, Op
-from obstore._engine._core import DIGEST_AUTO, DIGEST_NONE, digest_combine, digest_name
+from obstore._engine._core import DIGEST_AUTO, DIGEST_MD5, DIGEST_NONE, digest_combine
 from obstore._ops.forks import settle
 from obstore._ops.remote_object import BodyBroke
 from obstore._ops.retry import Retry
@@ -168,7 +169,7 @@ class Fetch:
             if readings == _READINGS:
                 raise IntegrityError.of(
                     self.backend.name,
-                    f"the content of {key} does not match its {digest_name(state.digest[0]).upper()}",
+                    mismatch(key, state.digest[0]),
                     key=key,
                     retryable=True,
                 )
@@ -215,6 +216,7 @@ class _Work:
         self._first_end = 0
         self._pace = Pace(fetch.piece, fetch.streams)
         self._base = fetch.backend.dialect.build_get(key, GetSpec())
+        self._md5: Md5 | None = None
         self.told = 0
 
     def close(self) -> None:
@@ -224,7 +226,7 @@ class _Work:
             os.close(fd)
 
     def _open(self, *, anew: bool) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if anew else 0)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if anew else 0)
         self._fd = os.open(self._state.data, flags, 0o666)
 
     def _have(self, start: int, end: int, digest: int) -> None:
@@ -270,7 +272,11 @@ class _Work:
         state = self._state
         gaps = Gaps(state.size, [(piece.start, piece.end) for piece in state.pieces])
         running: list[Any] = []
+        reader: list[Any] = []
         try:
+            if state.digest[0] == DIGEST_MD5 and state.digest[1] is not None:
+                self._md5 = Md5(self._fd, state.size)
+                reader.append((yield Fork(self._md5.follow(state.pieces))))
             if self._first is not None:
                 gaps.take(self._first_end)
                 running.append((yield Fork(self._finish_first(gaps))))
@@ -278,6 +284,7 @@ class _Work:
                 span = gaps.take(self._pace.piece(gaps.left))
                 if span is None:
                     if not running:
+                        yield from settle(reader, 1)
                         return
                     yield from settle(running, len(running))  # one of them may give back what it could not get
                     continue
@@ -286,7 +293,7 @@ class _Work:
         except GeneratorExit:
             raise
         except BaseException:
-            yield Cancel(running)
+            yield Cancel([*running, *reader])
             raise
         finally:
             self._first = None
@@ -309,6 +316,7 @@ class _Work:
 
     def _range(self, start: int, end: int) -> Op[None]:
         backend, dialect, state = self._backend, self._backend.dialect, self._state
+        kind = DIGEST_NONE if state.digest[0] == DIGEST_MD5 else state.digest[0]  # of a part it says nothing
         retry = Retry(backend.policy)
         while start < end:
             request = dialect.build_resume(self._base, start, end, state.e_tag)
@@ -316,7 +324,7 @@ class _Work:
             broke: BodyBroke | None = None
             try:
                 response = yield from backend.request(
-                    request, FILE, into=(self._fd, start, state.digest[0], False), retry=retry, resumable=True
+                    request, FILE, into=(self._fd, start, kind, False), retry=retry, resumable=True
                 )
             except BodyBroke as exc:
                 broke = exc.with_traceback(None)
@@ -346,10 +354,13 @@ class _Work:
         for piece in state.pieces:
             if piece.start != position:
                 raise IntegrityError.of(self._backend.name, f"bytes of {self._key} are missing", key=self._key)
-            value = digest_combine(state.digest[0], value, piece.digest, piece.end - piece.start)
+            if self._md5 is None:
+                value = digest_combine(state.digest[0], value, piece.digest, piece.end - piece.start)
             position = piece.end
         if position != state.size:
             raise IntegrityError.of(self._backend.name, f"bytes of {self._key} are missing", key=self._key)
+        if self._md5 is not None:
+            value = self._md5.value
         return state.digest[1] is None or state.digest[1] == value
 
 

@@ -8,6 +8,7 @@ from obstore._bulk.download import BREATH_SECONDS, STEP_SECONDS, Feeder, limited
 from obstore._bulk.forms import after_attempt
 from obstore._bulk.options import Options
 from obstore._bulk.select import PAGE, Pages
+from obstore._bulk.verify import check_body
 from obstore._effects import Call, Cancel, Fork, Join, Op, Sleep
 from obstore._engine import Bytes
 from obstore._ops.remote import RemoteBackend
@@ -135,7 +136,10 @@ class Reading:
         """An object by an operation of its own: with retries, and the error in full."""
         try:
             opened = yield from after_attempt(backend.get(key, GetSpec()), attempt)
+            announced = getattr(opened, "announced", None) if self._options.verify else None
             body = yield from opened.collect()
+            if announced is not None:
+                yield from check_body(backend.name, key, body, announced)
         except GeneratorExit:
             raise
         except Exception as error:  # noqa: BLE001 - it is the item

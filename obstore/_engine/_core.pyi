@@ -254,6 +254,7 @@ MARK_LENGTH: str
 MARK_KEY: str
 DIGEST_NONE: int
 DIGEST_AUTO: int
+DIGEST_MD5: int
 
 def digest_update(kind: int, data: Buffer, value: int = 0) -> int: ...
 def digest_combine(kind: int, a: int, b: int, len_b: int) -> int: ...

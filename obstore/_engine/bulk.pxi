@@ -4,7 +4,8 @@ from _thread import allocate_lock
 
 DIGEST_NONE = OB_DIGEST_NONE
 DIGEST_AUTO = OB_DIGEST_AUTO
-cdef tuple DIGEST_NAMES = ("", "auto", "crc32", "crc32c", "crc64nvme")
+DIGEST_MD5 = OB_DIGEST_MD5
+cdef tuple DIGEST_NAMES = ("", "auto", "crc32", "crc32c", "crc64nvme", "md5")
 cdef tuple BULK_OUTCOMES = ("body", "partial", "status", "failed", "corrupt", "file", "unsafe", "other")
 BULK_FORMS = OB_BULK_FORMS
 # What stands in a form for what differs between requests (csrc/ob_form.h).
@@ -24,6 +25,8 @@ def digest_update(int kind, data, uint64_t value=0):
     """Checksum of ``data``, continuing ``value``; 0 for DIGEST_NONE."""
     cdef Py_buffer view
     cdef ob_digest digest
+    if kind == OB_DIGEST_MD5:
+        raise ValueError("an MD5 cannot be continued: use hashlib")
     digest.kind = <ob_digest_kind>kind
     digest.value = value
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)

@@ -103,6 +103,7 @@ cdef extern from "ob_digest.h" nogil:
         OB_DIGEST_CRC32
         OB_DIGEST_CRC32C
         OB_DIGEST_CRC64NVME
+        OB_DIGEST_MD5
 
     ctypedef struct ob_digest:
         ob_digest_kind kind
@@ -182,6 +183,7 @@ cdef extern from "ob_transfer.h" nogil:
     void ob_transfer_set_digest(ob_transfer *x, ob_digest_kind kind)
     void ob_transfer_want_head(ob_transfer *x)
     const ob_digest *ob_transfer_digest(const ob_transfer *x)
+    void ob_transfer_announced(const ob_transfer *x, ob_digest *digest)
     void ob_transfer_set_slice(ob_transfer *x, uint64_t start, uint64_t len)
     ob_transfer *ob_transfer_ref(ob_transfer *x)
     void ob_transfer_unref(ob_transfer *x)

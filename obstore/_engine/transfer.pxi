@@ -192,6 +192,12 @@ cdef class Transfer:
         """Checksum of the body, once ``ended``: ``(kind, value, expected)``, the last ``None`` where none was announced."""
         return _digest_of(ob_transfer_digest(self._c_xfer))
 
+    def announced(self):
+        """What its headers say of the whole object: ``(digest kind, value)``, ``(DIGEST_NONE, None)`` where they say nothing."""
+        cdef ob_digest digest
+        ob_transfer_announced(self._c_xfer, &digest)
+        return (<int>digest.kind, digest.expected if digest.announced else None)
+
     def timing(self):
         """The attempt's `Timing`; complete once ``ended``."""
         cdef const ob_outcome *outcome = ob_transfer_outcome(self._c_xfer)

@@ -95,6 +95,11 @@ class RemoteObject:
         return self._read_head()[1]
 
     @property
+    def announced(self) -> Any:
+        """Digest kind and value that the first response announced of the whole object; ``None`` where it was compared already."""
+        return None if self._check is not None else self._response.announced()
+
+    @property
     def timing(self) -> Any:
         """Of the response that is being read, or was."""
         return self._response.timing()

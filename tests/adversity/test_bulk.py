@@ -103,6 +103,56 @@ def test_bit_that_stays_flipped_is_reported(fake_s3: FakeS3, store: S3Store, tmp
     assert bulk.download(store, "d", tmp_path, verify=False).objects == 3
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_e_tags_that_are_an_md5_are_compared(fake_s3: FakeS3, store: S3Store, tmp_path: Path, large: bool) -> None:
+    bodies = {f"d/{n}": os.urandom(n) for n in range(1, 200)} if not large else {"d/large": LARGE}
+    for key, body in bodies.items():
+        fake_s3.add(key, body)
+    fake_s3.inject(flip_bit(0), times=1, when=gets, after=0 if large else 20)
+    result = bulk.download(store, "d", tmp_path)
+    assert (result.objects, result.failures) == (len(bodies), [])
+    assert tree(tmp_path) == names(bodies)
+    fake_s3.inject(flip_bit(0), times=2, when=gets)
+    read = dict(bulk.get_many(store, list(bodies), errors="return", connections=1))
+    assert sum(isinstance(body, obs.IntegrityError) for body in read.values()) <= 1
+    assert all(isinstance(body, obs.IntegrityError) or body == bodies[key] for key, body in read.items())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"etag": '"0123456789abcdef0123456789abcdef-3"'},
+        {"etag": 'W/"0123456789abcdef0123456789abcdef"'},
+        {"etag": '"0123456789abcdef0123456789abcdeg"'},
+        {"x-amz-server-side-encryption": "aws:kms"},
+        {"x-amz-server-side-encryption": "aws:kms:dsse"},
+        {"x-amz-server-side-encryption-customer-algorithm": "AES256"},
+        {"x-amz-storage-class": "EXPRESS_ONEZONE"},
+    ],
+    ids=str,
+)
+def test_e_tags_that_are_no_md5_say_nothing(
+    fake_s3: FakeS3, store: S3Store, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    fake_s3.add("k", b"abc")
+    fake_s3.objects["k"].e_tag = '"0123456789abcdef0123456789abcdef"'
+    assert not bulk.download(store, "k", tmp_path).ok
+    fake_s3.objects["k"].headers.update(headers)
+    assert bulk.download(store, "k", tmp_path).ok
+    assert dict(bulk.get_many(store, ["k"])) == {"k": b"abc"}
+
+
+def test_content_md5_is_compared(fake_s3: FakeS3, store: S3Store, tmp_path: Path) -> None:
+    import hashlib
+
+    right = base64.b64encode(hashlib.md5(b"abc", usedforsecurity=False).digest()).decode()
+    fake_s3.add("right", b"abc", content_md5=right)
+    fake_s3.add("wrong", b"xyz", content_md5=right)
+    result = bulk.download(store, ["right", "wrong"], tmp_path)
+    assert (result.objects, [type(failure.error) for failure in result.failures]) == (1, [obs.IntegrityError])
+    assert "verify=False" in str(result.failures[0].error)
+
+
 def test_composite_checksums_say_nothing_of_the_whole(fake_s3: FakeS3, store: S3Store, tmp_path: Path) -> None:
     fake_s3.add("d/k", b"abc", **{**crc_header(b"other"), "x_amz_checksum_type": "COMPOSITE"})
     assert bulk.download(store, "d", tmp_path).objects == 1

@@ -272,6 +272,7 @@ class FakeS3(ScriptedServer):
             "etag": stored.e_tag,
             "last-modified": email.utils.formatdate(stored.modified, usegmt=True),
             "accept-ranges": "bytes",
+            "x-amz-request-id": "REQ123",
             **stored.headers,
         }
         wanted = request.headers.get("range")

@@ -46,6 +46,7 @@ class FaultProxy:
         url: what the client is given instead of the server's.
         opened: connections accepted so far.
         spoiled: connections that a fault ended so far.
+        flipped: pieces of which a bit was changed so far.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -59,6 +60,23 @@ class FaultProxy:
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._stopped = threading.Event()
+        self._marker = b""
+        self._flips = 0
+        self.flipped = 0
+
+    def flip(self, marker: bytes, times: int) -> None:
+        """Change a bit of ``marker`` on its way to the client, in so many pieces that hold it."""
+        with self._lock:
+            self._marker, self._flips = marker, times
+
+    def _flip(self, piece: bytes) -> bytes:
+        with self._lock:
+            at = piece.find(self._marker) if self._flips > 0 else -1
+            if at < 0:
+                return piece
+            self._flips -= 1
+            self.flipped += 1
+        return piece[:at] + bytes([piece[at] ^ 1]) + piece[at + 1 :]
 
     def push(self, *faults: ConnectionFault) -> None:
         """Faults for the next connections, one each; later ones pass unharmed."""
@@ -142,6 +160,8 @@ class FaultProxy:
                 piece = source.recv(65536)
                 if not piece:
                     break
+                if source.getpeername() == self._upstream:
+                    piece = self._flip(piece)
                 if fault.latency:
                     self._stopped.wait(fault.latency)
                 if stall_at is not None and passed + len(piece) > stall_at:
