@@ -19,7 +19,6 @@ from libc.stdlib cimport free, malloc
 from obstore._auth.sha256 cimport (
     OB_SHA256_BYTES,
     ob_hex,
-    ob_hmac,
     ob_hmac_key,
     ob_sha256,
     ob_sha256_final,
