@@ -156,7 +156,7 @@ struct ob_client {
   uint32_t generation;
   ob_gate gate;                 /* engine's lock */
   struct ob_endpoint *endpoint; /* engine's lock; NULL until the first submit of this generation */
-  ob_client *root;           /* a reference; NULL: itself. Its tally and its strings are used */
+  ob_client *root;              /* a reference; NULL: itself. Its tally and its strings are used */
   ob_tally tally;
   ob_client_options options; /* strings follow in the same allocation */
 };
