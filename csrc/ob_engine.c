@@ -12,17 +12,13 @@
 
 #include "ob_loop.h"
 #include "ob_opt.h"
+#include "ob_rate.h"
 #include "ob_xfer.h"
 
 #define LOOPS_MAX 64
 #define LOOP_BUSY 64 /* a loop with so many in flight is worth a second one */
 #define GATES 3
 #define CUT_INTERVAL_US 100000
-#define SLOT_US 100000 /* rates grow once in such a time, and burst by a twentieth of it */
-#define LEARN_US 200000
-#define LEARN_ANSWERS 20 /* fewer tell a rate only after a second */
-#define LEARN_ONE_IN 100 /* fewer refusals than that come of two requests that met on the way */
-#define FORGET_US 5000000
 #define CONNECTIONS_MIN 8
 #define CONNECTIONS_MAX 1024
 #define DESCRIPTORS_SPARED 64 /* for files, queues and whatever else the program has open */
@@ -40,20 +36,7 @@ typedef struct ob_endpoint {
   int64_t peak;   /* most that were ever in flight */
   int64_t cut_us; /* when it was last halved */
 
-  double ceiling; /* what the clients themselves ask for, requests a second; 0: none. The rate is never above it */
-  double rate;    /* requests a second, 0: not limited */
-  double known;   /* what it served when it last refused */
-  double tokens;
-  int64_t tokens_us;  /* up to when tokens were given */
-  int64_t learn_us;   /* since when served is counted */
-  int64_t served;     /* successes since then */
-  int64_t before_us;  /* how long the count before that one took */
-  int64_t before;     /* and its successes */
-  int64_t refused;    /* since the last lesson */
-  int lessons;        /* that the rate rests on */
-  int64_t refused_us; /* last refusal */
-  int64_t waited_us;  /* when somebody last had to wait for a token */
-  int64_t grown_us;
+  ob_rate rate;
   char name[];
 } ob_endpoint;
 
@@ -332,9 +315,7 @@ static int prepare_client_locked(ob_engine *e, ob_client *client) {
     endpoint = ob_calloc(sizeof *endpoint + strlen(name) + 1);
     if (endpoint == NULL) return -1;
     memcpy(endpoint->name, name, strlen(name) + 1);
-    endpoint->ceiling = endpoint->rate = client->options.max_rate > 0 ? client->options.max_rate : 0;
-    endpoint->tokens = 1;
-    endpoint->tokens_us = ob_now_us();
+    ob_rate_begin(&endpoint->rate, client->options.max_rate, ob_now_us());
     endpoint->next = e->endpoints;
     e->endpoints = endpoint;
   }
@@ -386,113 +367,28 @@ static bool waits_for_memory(ob_engine *e, const ob_gate *gate, const ob_transfe
 
 /* ---- the rate of an endpoint ---------------------------------------------------------------------- */
 
-static ob_endpoint *endpoint_of_gate(const ob_gate *gate, const ob_transfer *x) {
+static ob_rate *rate_of_gate(const ob_gate *gate, const ob_transfer *x) {
   ob_endpoint *endpoint = x->client->endpoint;
-  return endpoint != NULL && gate == &endpoint->gate ? endpoint : NULL;
+  return endpoint != NULL && gate == &endpoint->gate ? &endpoint->rate : NULL;
 }
 
-/* Tokens come evenly. Few are saved up: what sleeps for a token wakes up to a millisecond late, no more has to be made up for. */
-static void give_tokens_locked(ob_endpoint *endpoint, int64_t now_us) {
-  double most = 1 + endpoint->rate * SLOT_US / 20 / 1e6;
-  endpoint->tokens += endpoint->rate * (double)(now_us - endpoint->tokens_us) / 1e6;
-  endpoint->tokens_us = now_us;
-  if (endpoint->tokens > most) endpoint->tokens = most;
-}
-
-static bool has_token_locked(ob_endpoint *endpoint, int64_t now_us) {
-  if (endpoint == NULL || endpoint->rate == 0) return true;
-  give_tokens_locked(endpoint, now_us);
-  if (endpoint->tokens >= 1) return true;
-  endpoint->waited_us = now_us;
-  return false;
-}
-
-static void take_token_locked(ob_endpoint *endpoint) {
-  if (endpoint != NULL && endpoint->rate > 0) endpoint->tokens -= 1;
+static bool has_token_locked(ob_rate *rate) {
+  return rate == NULL || !ob_rate_limits(rate) || ob_rate_has_token(rate, ob_now_us());
 }
 
 static int choose_loop_locked(ob_engine *e);
 
 /* Somebody waits for a token: a loop has to look again when it is due. Sooner than planned, it has to be told. */
-static void plan_token_locked(ob_engine *e, ob_endpoint *endpoint, int64_t now_us) {
-  if (endpoint->rate == 0 || endpoint->gate.first == NULL) return;
-  int64_t due_us = now_us + (int64_t)((1 - endpoint->tokens) / endpoint->rate * 1e6) + 1;
+static void plan_token_locked(ob_engine *e, const ob_gate *gate, ob_rate *rate) {
+  if (rate == NULL || !ob_rate_limits(rate) || gate->first == NULL) return;
+  int64_t due_us = ob_rate_due_us(rate);
   if (due_us >= atomic_load_explicit(&e->token_us, memory_order_relaxed)) return;
   atomic_store_explicit(&e->token_us, due_us, memory_order_relaxed);
   int i = choose_loop_locked(e);
   if (i >= 0) {
     ob_loop_wake(e->loops[i].loop);
   } else {
-    endpoint->rate = 0; /* no thread to be had: rather too many requests than none */
-  }
-}
-
-static void keep_ceiling_locked(ob_endpoint *endpoint) {
-  if (endpoint->ceiling > 0 && (endpoint->rate == 0 || endpoint->rate > endpoint->ceiling))
-    endpoint->rate = endpoint->ceiling;
-}
-
-/* An answer that refuses, at a time when others are served: what it served since the last lesson is what it can do. False: the
- * rate is little more than a guess yet, so that fewer at a time are needed as well. */
-static bool learn_rate_locked(ob_endpoint *endpoint, int64_t now_us) {
-  int64_t span_us = now_us - endpoint->learn_us + endpoint->before_us;
-  int64_t served = endpoint->served + endpoint->before;
-  bool first = endpoint->rate == 0;
-  if (first && (served == 0 || span_us > 3000000)) return false;
-  endpoint->refused_us = now_us;
-  endpoint->refused++;
-  if (!first && (span_us < LEARN_US || (served < LEARN_ANSWERS && span_us < 1000000))) return endpoint->lessons > 1;
-  if (!first && endpoint->refused * LEARN_ONE_IN <= served) return endpoint->lessons > 1;
-  if (first && span_us < LEARN_US / 2) span_us = LEARN_US / 2;
-  if (served > 0) {
-    endpoint->known = (double)served / (double)span_us * 1e6;
-    if (first) {
-      /* Of few answers, perhaps of a burst that was let through: too high a rate is corrected soonest. */
-      endpoint->rate = 2 * endpoint->known;
-    } else {
-      /* Where there was less to send than allowed, what was served is too little: then what was refused of it tells more. */
-      double left = endpoint->rate * (double)served / (double)(served + endpoint->refused);
-      if (left > endpoint->known) endpoint->known = left;
-      endpoint->rate = endpoint->known;
-    }
-  } else {
-    endpoint->rate /= 2; /* it serves nobody: out of order, not out of breath */
-  }
-  if (endpoint->rate < 1) endpoint->rate = 1;
-  keep_ceiling_locked(endpoint);
-  if (first) {
-    endpoint->tokens = 0;
-    endpoint->tokens_us = now_us;
-    endpoint->lessons = 0;
-  }
-  endpoint->lessons++;
-  endpoint->grown_us = endpoint->learn_us = now_us;
-  endpoint->served = endpoint->refused = endpoint->before = endpoint->before_us = 0;
-  return endpoint->lessons > 1;
-}
-
-/* As long as nothing is refused, a little more is tried, and more of it the longer that goes well. */
-static void grow_rate_locked(ob_endpoint *endpoint, int64_t now_us) {
-  int64_t well_us = now_us - endpoint->refused_us;
-  if (endpoint->rate > 0 && now_us - endpoint->grown_us >= SLOT_US) {
-    endpoint->grown_us = now_us;
-    if (now_us - endpoint->waited_us < SLOT_US) {
-      bool timid = endpoint->rate < endpoint->known / 2 || endpoint->lessons < 2;
-      endpoint->rate *= timid ? 1.25 : well_us < 1000000 ? 1.005 : 1.03;
-    }
-    bool idle = now_us - endpoint->waited_us > FORGET_US && well_us > FORGET_US;
-    if (idle || (endpoint->rate > 8 * endpoint->known && well_us > FORGET_US)) endpoint->rate = 0;
-    keep_ceiling_locked(endpoint);
-  }
-  /* What is counted while nothing is refused tells no rate: the count begins anew, so that it holds the latest second. */
-  int64_t span_us = now_us - endpoint->learn_us;
-  if (span_us > 1000000 && (well_us > 1000000 || endpoint->refused * LEARN_ONE_IN <= endpoint->served)) {
-    endpoint->refused = 0;
-    bool long_ago = span_us > 2000000;
-    endpoint->before = long_ago ? 0 : endpoint->served;
-    endpoint->before_us = long_ago ? 0 : span_us;
-    endpoint->learn_us = now_us;
-    endpoint->served = long_ago ? 1 : 0;
+    rate->rate = rate->ceiling = 0; /* no thread to be had: rather too many requests than none */
   }
 }
 
@@ -501,7 +397,7 @@ double ob_engine_endpoint_rate(const char *name) {
   if (e == NULL) return 0;
   ob_lock(&e->lock);
   ob_endpoint *endpoint = find_endpoint_locked(e, name);
-  double rate = endpoint != NULL ? endpoint->rate : 0;
+  double rate = endpoint != NULL ? ob_rate_allowed(&endpoint->rate) : 0;
   ob_unlock(&e->lock);
   return rate;
 }
@@ -633,18 +529,17 @@ static void admit_locked(ob_engine *e, ob_transfer *x) {
   while (x->stage < GATES) {
     ob_gate *gate = gate_at(e, x, x->stage);
     if (gate != NULL) {
-      ob_endpoint *endpoint = endpoint_of_gate(gate, x);
-      int64_t now_us = endpoint != NULL && endpoint->rate > 0 ? ob_now_us() : 0;
+      ob_rate *rate = rate_of_gate(gate, x);
       bool memory = gate->first == NULL && !full(gate) && waits_for_memory(e, gate, x);
-      if (gate->first != NULL || full(gate) || memory || !has_token_locked(endpoint, now_us)) {
+      if (gate->first != NULL || full(gate) || memory || !has_token_locked(rate)) {
         enqueue_locked(e, gate, x);
-        if (endpoint != NULL) plan_token_locked(e, endpoint, now_us);
+        plan_token_locked(e, gate, rate);
         x->wants_inline = false; /* whoever lets it in is not the one who waits for it */
         if (memory) atomic_store(&e->memory_waits, true);
         relieve_locked(e, gate);
         return;
       }
-      take_token_locked(endpoint);
+      if (rate != NULL) ob_rate_take_token(rate);
       gate->in_flight++;
     }
     x->stage++;
@@ -662,13 +557,12 @@ static void pump_locked(ob_engine *e, ob_gate *gate) {
       atomic_store(&e->memory_waits, true);
       break;
     }
-    ob_endpoint *endpoint = endpoint_of_gate(gate, x);
-    int64_t now_us = endpoint != NULL && endpoint->rate > 0 ? ob_now_us() : 0;
-    if (!has_token_locked(endpoint, now_us)) {
-      plan_token_locked(e, endpoint, now_us);
+    ob_rate *rate = rate_of_gate(gate, x);
+    if (!has_token_locked(rate)) {
+      plan_token_locked(e, gate, rate);
       break;
     }
-    take_token_locked(endpoint);
+    if (rate != NULL) ob_rate_take_token(rate);
     dequeue_locked(e, x);
     gate->in_flight++;
     x->stage++;
@@ -699,14 +593,12 @@ static void release_locked(ob_engine *e, ob_transfer *x) {
 
 /* ---- throttle ------------------------------------------------------------------------------------- */
 
-static void note_answer_locked(ob_endpoint *endpoint, int status, int64_t now_us) {
+static void note_answer_locked(ob_endpoint *endpoint, int status, int64_t sent_us, int64_t now_us) {
   if (endpoint == NULL) return;
-  if (status > 0 && status < 400) {
-    endpoint->served++;
-    grow_rate_locked(endpoint, now_us);
-  }
-  if (status == 429 || status == 503) {
-    if (learn_rate_locked(endpoint, now_us)) return;
+  bool refused = status == 429 || status == 503;
+  if (status > 0 && status < 500 && !refused) ob_rate_served(&endpoint->rate, sent_us, now_us);
+  if (refused) {
+    if (ob_rate_refused(&endpoint->rate, sent_us, now_us)) return;
     if (endpoint->cut_us != 0 && now_us - endpoint->cut_us < CUT_INTERVAL_US)
       return; /* answers to one and the same burst */
     double base = endpoint->allowed > 0 ? endpoint->allowed : (double)endpoint->gate.in_flight;
@@ -835,7 +727,9 @@ void ob_engine_released(ob_transfer *first) {
   for (ob_transfer *x = first; x != NULL; x = x->ready_next) {
     if ((x->ready_events & OB_EVENT_END) == 0) continue;
     count_end(e, x);
-    if (x->outcome.kind == OB_KIND_OK) note_answer_locked(x->client->endpoint, x->outcome.status, now_us);
+    if (x->outcome.kind == OB_KIND_OK) {
+      note_answer_locked(x->client->endpoint, x->outcome.status, x->attached_us, now_us);
+    }
     release_locked(e, x);
   }
   leave(e);

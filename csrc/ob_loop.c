@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #ifdef __linux__
 #include <linux/sockios.h>
+#include <sys/timerfd.h>
 #endif
 
 #include "ob_opt.h"
@@ -66,6 +67,7 @@ struct ob_loop {
   int64_t now_us;
   int64_t next_deadline_us;
   long applied_connections;
+  int timer_fd; /* while somebody waits for a token, since multi_poll knows milliseconds only; -1: none */
   bool removed; /* a handle went since the last perform: its connection may want to be closed */
   kept_easy easies[EASIES_KEPT];
   size_t n_easies;
@@ -630,18 +632,49 @@ static bool work(ob_loop *loop, int n_ready) {
   return !must_stop(loop);
 }
 
-/* Waits for sockets, a wakeup, the next deadline, or `more`. False when the loop must end. */
+/* Makes the timer go off then. False: there is none. */
+static bool set_timer(ob_loop *loop, int64_t wait_us) {
+#ifdef __linux__
+  if (loop->timer_fd < 0) loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  const struct itimerspec when = {
+      .it_value = {.tv_sec = wait_us / 1000000, .tv_nsec = wait_us > 0 ? wait_us % 1000000 * 1000 : 1}};
+  return loop->timer_fd >= 0 &&
+         timerfd_settime(loop->timer_fd, 0, &when, NULL) == 0; /* what went off before is forgotten */
+#else
+  (void)loop;
+  (void)wait_us;
+  return false;
+#endif
+}
+
+static void drop_timer(ob_loop *loop) {
+  if (loop->timer_fd >= 0) close(loop->timer_fd);
+  loop->timer_fd = -1;
+}
+
+/* Waits for sockets, a wakeup, the next deadline or token, or `more`. False when the loop must end. */
 static bool rest(ob_loop *loop, int64_t limit_us, ob_curl_waitfd *more, int *n_ready) {
   int64_t wait_us = ob_engine_poll_memory() ? MEMORY_TICK_US : TICK_US;
   if (limit_us < wait_us) wait_us = limit_us;
   int64_t now_us = ob_now_us();
-  int64_t due_us = ob_engine_poll_tokens(now_us);
+  int64_t token_us = ob_engine_poll_tokens(now_us);
+  int64_t due_us = token_us;
   if (loop->next_deadline_us < due_us) due_us = loop->next_deadline_us;
   if (due_us != INT64_MAX && due_us - now_us < wait_us) wait_us = due_us > now_us ? due_us - now_us : 0;
+  if (token_us == INT64_MAX) drop_timer(loop);
   *n_ready = 0;
   if (!fall_asleep(loop)) return !must_stop(loop);
-  return works(loop, "curl_multi_poll",
-               ob_lib.multi_poll(loop->multi, more, more != NULL, (int)((wait_us + 999) / 1000), n_ready));
+  ob_curl_waitfd fds[2];
+  unsigned int n = 0;
+  if (more != NULL) fds[n++] = *more;
+  /* Tokens are as close as fractions of a millisecond, and a service that knows no bursts wants them even. */
+  if (due_us == token_us && wait_us > 0 && due_us - now_us == wait_us && set_timer(loop, wait_us)) {
+    fds[n++] = (ob_curl_waitfd){.fd = loop->timer_fd, .events = OB_CURL_WAIT_POLLIN};
+  }
+  bool alive =
+      works(loop, "curl_multi_poll", ob_lib.multi_poll(loop->multi, fds, n, (int)((wait_us + 999) / 1000), n_ready));
+  if (more != NULL) more->revents = fds[0].revents;
+  return alive;
 }
 
 /* No one can post any more; whatever is left ends here. */
@@ -672,6 +705,7 @@ static void close_loop(ob_loop *loop) {
     loop->hosts = next;
   }
   while (loop->n_easies > 0) ob_lib.easy_cleanup(loop->easies[--loop->n_easies].easy);
+  drop_timer(loop);
   (void)ob_lib.multi_cleanup(loop->multi);
 }
 
@@ -692,6 +726,7 @@ static ob_loop *create(int index, long connections) {
   if (loop == NULL) return NULL;
   loop->index = index;
   loop->next_deadline_us = INT64_MAX;
+  loop->timer_fd = -1;
   ob_mutex_init(&loop->lock);
   atomic_init(&loop->connections, connections);
   loop->multi = ob_torture_fails() ? NULL : ob_lib.multi_init();

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 PROGRAMS = ("test_http", "test_engine", "test_pieces", "test_bulk")
 # Programs that test a few files of the core by themselves: those that their first line names.
-ALONE = ("test_crc", "test_listjson", "test_listxml", "fuzz_listxml", "test_columns")
+ALONE = ("test_crc", "test_listjson", "test_listxml", "fuzz_listxml", "test_columns", "test_rate")
 COMPILER = shutil.which(os.environ.get("CC", "cc")) or ""
 COMMON = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-DOB_DEBUG", "-DOB_TORTURE", f"-I{CSRC}"]
 VARIANTS = {

@@ -2,6 +2,10 @@
 
 ``python -m tests.endurance.soak --seconds 3600`` prints a line every ten seconds and ends with status 1 if anything grew
 or went wrong. The server is rclone's, in a process of its own: fast, and its memory is not ours.
+
+Flat means two things. Under load, the mean of each gauge over the last third of the run is not above its mean over the middle third
+by more than the gauge's room (the first third warms caches up). Afterwards, descriptors, threads and live objects are back at what they were
+before the load.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import obstore as obs
@@ -30,6 +35,21 @@ _OPERATIONS = 30
 _KEPT = "kept"  # an object that nobody deletes
 # What the allocators of C and Python may keep beyond the level of the first third.
 _ROOM_BYTES = 64 << 20
+# What the mean of a gauge may differ by from one third of a run to the next: the load comes and goes. A leak in one
+# round of a hundred is several times as much in an hour.
+_ROOM = {
+    "fds": 8,
+    "threads": 2,
+    "live_sockets": 6,
+    "live_transfers": 6,
+    "live_clients": 2,
+    "live_queues": 2,
+    "live_easies": 6,
+}
+# The same for resident memory, of a run long enough for the allocators to have warmed up.
+_ROOM_BYTES_MEAN = 16 << 20
+_WARM_SECONDS = 300
+_DESCRIPTORS_OF_LOOP = 2  # its own event, and libcurl's
 
 
 class Soak:
@@ -96,6 +116,9 @@ class Soak:
     def run(self, seconds: float, report: float = 10.0) -> list[str]:
         """Load for so long; what grew or went wrong."""
         obs.put(S3Store(**self._config), _KEPT, bytes(100_000))
+        left_behind()
+        before = _gauges()
+        samples: list[tuple[float, dict[str, int]]] = []
         threads = [
             threading.Thread(target=self._thread, args=(number,), name=f"soak-{number}")
             for number in range(_SYNC_THREADS + _LOOP_THREADS)
@@ -103,16 +126,11 @@ class Soak:
         for thread in threads:
             thread.start()
         began = time.monotonic()
-        level = 0
-        peak = 0
         next_report = began + report
         try:
             while (passed := time.monotonic() - began) < seconds and not self.wrong:
                 time.sleep(min(0.2, seconds / 50))
-                if passed < seconds / 3:
-                    level = max(level, resident())
-                else:
-                    peak = max(peak, resident())
+                samples.append((passed, _gauges()))
                 if time.monotonic() >= next_report:
                     next_report += report
                     _say(passed, self.cycles)
@@ -120,10 +138,41 @@ class Soak:
             self._stop.set()
             for thread in threads:
                 thread.join()
-        wrong = list(self.wrong)
-        if peak > level + _ROOM_BYTES:
-            wrong.append(f"resident memory grew from {level >> 20} to {peak >> 20} MiB")
-        return wrong + left_behind()
+        thirds = [[gauges for passed, gauges in samples if int(3 * passed / seconds) == third] for third in range(3)]
+        wrong = [*self.wrong, *left_behind()]
+        if not self.wrong:
+            wrong += _growth(thirds, warm=seconds >= _WARM_SECONDS)
+        after = _gauges()
+        if (left := after["other_fds"] - before["other_fds"]) > 0:
+            wrong.append(f"{left} descriptors beside those of loops and kept connections are left")
+        return wrong
+
+
+def _gauges() -> dict[str, int]:
+    stats = obs.stats()
+    fds = len(os.listdir("/proc/self/fd"))
+    return {
+        "rss": resident(),
+        "fds": fds,
+        "other_fds": fds - stats["live_sockets"] - _DESCRIPTORS_OF_LOOP * stats["loops"],
+        "threads": threading.active_count(),
+        **{name: stats[name] for name in (*_LIVE, "live_sockets")},
+    }
+
+
+def _growth(thirds: list[list[dict[str, int]]], *, warm: bool) -> list[str]:
+    """Which gauges rose from the middle third of the run to its last, or resident memory above all that the first needed."""
+    if not all(thirds):
+        return ["the run was too short to say whether anything grew"]
+    grown = []
+    for name, room in {**_ROOM, **({"rss": _ROOM_BYTES_MEAN} if warm else {})}.items():
+        _, middle, last = (mean(gauges[name] for gauges in third) for third in thirds)
+        if last > middle + room:
+            grown.append(f"{name} grew: {middle:.1f} in the middle third, {last:.1f} in the last")
+    first, *later = (max(gauges["rss"] for gauges in third) for third in thirds)
+    if max(later) > first + _ROOM_BYTES:
+        grown.append(f"resident memory grew from {first >> 20} to {max(later) >> 20} MiB")
+    return grown
 
 
 def left_behind(patience: float = 10.0) -> list[str]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+import obstore as obs
 from obstore.store import S3Store
 from tests.endurance.load import Ledger, compare, drive, drive_async, judge, worker
 from tests.endurance.proxies import PROXIES
+from tests.endurance.report import record
 from tests.endurance.scale import scaled
+from tests.servers.ceph import Ceph
 from tests.servers.fakes3 import FakeS3, cut, dropped, faulty, stall, status
 from tests.servers.faultproxy import ConnectionFault, FaultProxy
 from tests.servers.scripted import Request
@@ -24,8 +28,11 @@ _THREADS = 2
 _TASKS = 6
 
 
-def _run(store: S3Store, operations: int, seed: int) -> list[Ledger]:
-    """So many operations: two threads call synchronously, two have an event loop of several tasks."""
+def _run(store: S3Store, operations: int, seed: int, meanwhile: Callable[[], None] | None = None) -> list[Ledger]:
+    """So many operations: two threads call synchronously, two have an event loop of several tasks.
+
+    ``meanwhile`` is called again and again until they are done.
+    """
     workers = _THREADS + _THREADS * _TASKS
     each = max(1, operations // workers)
     ledgers = [Ledger(f"w{number:02}/") for number in range(workers)]
@@ -41,17 +48,22 @@ def _run(store: S3Store, operations: int, seed: int) -> list[Ledger]:
     with ThreadPoolExecutor(2 * _THREADS) as pool:
         running = [pool.submit(drive, job, store) for job in jobs[:_THREADS]]
         running += [pool.submit(on_loop, number) for number in range(_THREADS)]
+        while meanwhile is not None and not all(future.done() for future in running):
+            meanwhile()
         for future in running:
             future.result()
     return ledgers
 
 
-def _summary(ledgers: list[Ledger]) -> str:
+def _settle(run: str, wrong: list[str], ledgers: list[Ledger], **counts: int) -> None:
+    """What a run came to; nothing may be wrong."""
     refused: dict[str, int] = {}
     for ledger in ledgers:
         for kind, count in ledger.refused.items():
             refused[kind] = refused.get(kind, 0) + count
-    return f"{sum(ledger.done for ledger in ledgers)} done, refused: {refused or 'none'}"
+    done = sum(ledger.done for ledger in ledgers)
+    record(f"chaos: {run}", done=done, typed_errors=refused, wrong=len(wrong), **counts)
+    assert wrong == [], f"{run}: {done} done, refused: {refused or 'none'}"
 
 
 def _connection_fault(chance: random.Random) -> ConnectionFault:
@@ -62,6 +74,7 @@ def _connection_fault(chance: random.Random) -> ConnectionFault:
         (
             ConnectionFault(refuse=True),
             ConnectionFault(cut_down=down, reset=reset),
+            ConnectionFault(cut_down=down, half=True),
             ConnectionFault(cut_up=up, reset=reset),
             ConnectionFault(cut_down=down, cut_up=up, latency=0.002, reset=reset),
             ConnectionFault(cut_down=2 * down, stall_down=down, stall=1.0 if chance.random() < 0.2 else 0.05),
@@ -82,12 +95,13 @@ def test_load_through_a_bad_line(swift: Any, judges: Any, fault_proxy: Callable[
     bucket = endpoint.create_bucket()
 
     chance = random.Random(7)
-    for _ in range(scaled(2_000, 100_000)):
+    for _ in range(scaled(2_000, 50_000)):
         outage = [ConnectionFault(refuse=True)] * 10 if chance.random() < 0.01 else []
         proxy.push(_connection_fault(chance), *outage)
-    ledgers = _run(_store(endpoint.config(bucket), proxy.url, "500ms"), scaled(500, 20_000), seed=1)
-    assert judge(judges(endpoint), bucket, ledgers) == [], _summary(ledgers)
-    assert proxy.spoiled > scaled(10, 1_000), "the line was not bad enough to show anything"
+    ledgers = _run(_store(endpoint.config(bucket), proxy.url, "500ms"), scaled(500, 5_000), seed=1)
+    wrong = judge(judges(endpoint), bucket, ledgers)
+    _settle("connections refused, cut, reset, half closed, stalled", wrong, ledgers, spoiled=proxy.spoiled)
+    assert proxy.spoiled > scaled(10, 500), "the line was not bad enough to show anything"
 
 
 @pytest.mark.timeout(scaled(120, 3600))
@@ -109,19 +123,59 @@ def test_load_through_bad_answers(fake_s3: FakeS3) -> None:
         (2.0, faulty(delay=0.05)),
     ):
         fake_s3.inject(fault, times=float("inf"), when=now_and_then(percent))
-    ledgers = _run(_store(fake_s3.config(), fake_s3.url), scaled(3_000, 50_000), seed=2)
+    ledgers = _run(_store(fake_s3.config(), fake_s3.url), scaled(3_000, 20_000), seed=2)
     found = {key: stored.body for key, stored in fake_s3.objects.items()}
     uploads = [upload.key for upload in fake_s3.uploads.values() if upload.parts]
-    assert compare(found, uploads, ledgers) == [], _summary(ledgers)
+    _settle("bad answers", compare(found, uploads, ledgers), ledgers, requests=len(fake_s3.requests))
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Ceph]:
+    """A real S3 that checks every signature and every body, fast, and keeps its objects while its gateway restarts."""
+    with Ceph(gc_seconds=5) as server:
+        yield server
+
+
+def _empty(client: Any, bucket: str) -> None:
+    """Its memory is needed for the next run."""
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        if entries := page.get("Contents"):
+            client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": entry["Key"]} for entry in entries]})
 
 
 @pytest.mark.endurance
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("name", sorted(PROXIES))
-def test_load_through_a_real_proxy_that_fails(moto_gunicorn: Any, judges: Any, name: str) -> None:
-    endpoint = moto_gunicorn.endpoint
+def test_load_through_a_real_proxy_that_fails(gateway: Ceph, judges: Any, name: str) -> None:
+    endpoint = gateway.endpoint
+    client = judges(endpoint)
     with PROXIES[name](endpoint.url) as proxy:
         for fault, url in proxy.urls.items():
             bucket = endpoint.create_bucket()
-            ledgers = _run(_store(endpoint.config(bucket), url, "4s"), 5_000, seed=3)
-            assert judge(judges(endpoint), bucket, ledgers) == [], f"{fault}: {_summary(ledgers)}"
+            before = obs.stats()["requests"]
+            ledgers = _run(_store(endpoint.config(bucket), url, "2s"), scaled(500, 5_000), seed=3)
+            requests = obs.stats()["requests"] - before
+            _settle(f"{name}, {fault}", judge(client, bucket, ledgers), ledgers, requests=requests)
+            _empty(client, bucket)
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(7_200)
+def test_load_while_the_server_restarts(gateway: Ceph, judges: Any) -> None:
+    """The gateway ends in the middle of whatever it does, and is back after a second or so."""
+    endpoint = gateway.endpoint
+    bucket = endpoint.create_bucket()
+    restarts = 0
+
+    def restart() -> None:
+        nonlocal restarts
+        time.sleep(3)
+        gateway.restart()
+        restarts += 1
+
+    patient = {"init_backoff": timedelta(milliseconds=20), "max_backoff": timedelta(seconds=1)}
+    retry = {"max_retries": 60, "retry_timeout": timedelta(minutes=2), "backoff": patient}
+    store = S3Store(**endpoint.config(bucket), retry_config=retry)
+    ledgers = _run(store, scaled(2_000, 10_000), seed=4, meanwhile=restart)
+    _settle("server restarts", judge(judges(endpoint), bucket, ledgers), ledgers, restarts=restarts)
+    assert restarts >= 2

@@ -59,7 +59,8 @@ _CONF = """
     rgw_crypt_require_ssl = false
     rgw_s3_auth_use_sts = true
     rgw_sts_key = {sts_key}
-    rgw_gc_processor_period = 3600
+    rgw_gc_obj_min_wait = {gc_seconds}
+    rgw_gc_processor_period = {gc_seconds}
 """
 
 
@@ -68,6 +69,11 @@ class Ceph(Server):
 
     name = "ceph"
     endpoint: S3Endpoint
+
+    def __init__(self, gc_seconds: int = 3600) -> None:
+        """``gc_seconds``: after so long the memory of removed objects is free again; who stores little is not disturbed by that."""
+        super().__init__()
+        self._gc_seconds = gc_seconds
 
     def _start(self) -> None:
         missing = [program for program in _PROGRAMS if shutil.which(program) is None]
@@ -89,6 +95,7 @@ class Ceph(Server):
             mon2=mon2,
             low=low,
             high=low + 100,
+            gc_seconds=self._gc_seconds,
         )
         conf.write_text(textwrap.dedent(text).lstrip())
         self._env = clean_env(CEPH_CONF=os.fspath(conf))
@@ -100,10 +107,20 @@ class Ceph(Server):
         self._do("ceph-osd", "--mkfs", "-i", "0", "--osd-uuid", osd)
         self._run([["ceph-osd", "-f", "-i", "0"]], self._osd_is_up, env=self._env, name="osd")
         url = f"http://127.0.0.1:{port}"
-        self._run([["radosgw", "-f", "-n", "client.rgw"]], http_answers(url), env=self._env, timeout=120, name="rgw")
+        self._url = url
+        self._start_gateway()
         self.endpoint = S3Endpoint(url, "AKIDTEST", "SECRETTEST")
         keys = ("--access-key=AKIDTEST", "--secret-key=SECRETTEST", "--caps=roles=*;oidc-provider=*")
         self._do("radosgw-admin", "-n", "client.rgw", "user", "create", "--uid=test", "--display-name=test", *keys)
+
+    def _start_gateway(self) -> None:
+        command = ["radosgw", "-f", "-n", "client.rgw"]
+        self._gateway = self._run([command], http_answers(self._url), env=self._env, timeout=120, name="rgw")
+
+    def restart(self) -> None:
+        """End the gateway and whatever it is at, and start it again on the same port; objects stay."""
+        self._gateway.stop()
+        self._start_gateway()
 
     def role_for(self, issuer: str, thumbprint: str, audience: str) -> str:
         """A role that may do everything with S3, for those who have a token of ``issuer``."""

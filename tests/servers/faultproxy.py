@@ -26,6 +26,7 @@ class ConnectionFault:
         cut_down: end it after so many bytes from the server to the client.
         cut_up: end it after so many bytes from the client to the server.
         reset: end with RST rather than FIN.
+        half: where the answer is cut, only that direction ends; the client may go on to send, and gets no answer.
         latency: seconds before each piece is passed on, either way.
         stall_down, stall: after so many bytes from the server, pass nothing on for ``stall`` seconds.
     """
@@ -34,6 +35,7 @@ class ConnectionFault:
     cut_down: int | None = None
     cut_up: int | None = None
     reset: bool = False
+    half: bool = False
     latency: float = 0.0
     stall_down: int | None = None
     stall: float = 0.0
@@ -170,6 +172,10 @@ class FaultProxy:
                     self._stopped.wait(fault.stall)
                 if cut_at is not None and passed + len(piece) >= cut_at:
                     target.sendall(piece[: cut_at - passed])
+                    if fault.half:
+                        with self._lock:
+                            self.spoiled += 1
+                        break
                     self._stopped.wait(0.02)  # let what was sent arrive before an RST discards it
                     cut.set()
                     return
