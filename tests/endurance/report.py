@@ -30,9 +30,9 @@ def table(path: Path) -> str:
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=PROJECT, capture_output=True, text=True, check=False
     ).stdout.strip()
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
     lines = [
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, "
-        f"Python {platform.python_version()}, commit {commit or 'unknown'}",
+        f"{machine}, Python {platform.python_version()}, commit {commit or 'unknown'}",
         "",
         "| run | ended (UTC) | counted |",
         "|---|---|---|",
