@@ -15,7 +15,7 @@
 #define SPARE_SEARCHING 3     /* refusals that may be chance, */
 #define SPARE_SETTLED 2       /* the same where the rate is well known; */
 #define ONE_IN 33             /* beyond these more than that of all answers make a lesson */
-#define FIRST_ANSWERS 10      /* what later lessons are compared with is not of fewer */
+#define FIRST_ANSWERS 30      /* what later lessons are compared with is not of fewer */
 #define NONE_SERVED 10        /* so many, where nothing is served */
 #define BELOW 0.97            /* of what was served: a burst that the service saves up fills again */
 #define SETTLING_SHARE 0.25
@@ -29,6 +29,7 @@
 #define HOLD_MAX_US 4000000
 #define HOLD_ANSWERS 60 /* and for so many answers */
 #define LOW 0.35        /* of the rate at which something was refused: much less should be refused than there, */
+#define LOW_ENOUGH 0.25 /* and not further down before that is known, */
 #define LOW_SHARE 0.3   /* at least not so much of that share, */
 #define HIGH_MOST 0.85  /* where more is refused than that, too little else is to be seen */
 #define LOW_SERVED 1.5  /* and not so much more served than there, */
@@ -131,7 +132,7 @@ static bool has_other_reasons(const ob_rate *r) {
 
 static bool is_lesson(const ob_rate *r, int64_t now_us) {
   if (r->served == 0 && r->refused < NONE_SERVED && now_us - r->since_us < SECOND_US) return false;
-  if (r->high == 0 && r->served + r->refused < FIRST_ANSWERS && now_us - r->since_us < SECOND_US) return false;
+  if (r->lessons == 1 && r->served + r->refused < FIRST_ANSWERS && now_us - r->since_us < SECOND_US) return false;
   int64_t spare = r->settled ? SPARE_SETTLED : SPARE_SEARCHING;
   return (r->refused - spare) * ONE_IN > r->served + r->refused;
 }
@@ -139,6 +140,8 @@ static bool is_lesson(const ob_rate *r, int64_t now_us) {
 static void learn(ob_rate *r, int64_t now_us) {
   double share = share_refused(r), rate = ob_rate_allowed(r);
   int64_t answers = r->served + r->refused;
+  double sent = (double)answers / (double)(now_us - r->since_us + 1) * SECOND_US;
+  if (r->waited_us < r->since_us && sent < rate) rate = sent; /* there was less to send than allowed */
   r->lessons++;
   if (r->served == 0 && now_us - r->since_us > SECOND_US) { /* it serves nobody: out of order, not out of breath */
     r->out_of_order = true;
@@ -146,7 +149,7 @@ static void learn(ob_rate *r, int64_t now_us) {
     set_rate(r, rate / 2 > r->known / 8 ? rate / 2 : r->known / 8, now_us);
     return;
   }
-  if (r->high == 0) r->high = rate;
+  if (r->high == 0) r->high = 2 * sent < rate ? 2 * sent : rate; /* some of it is still on the way */
   if (rate >= r->high * LOW) {
     r->high_answers += answers;
     r->high_refused += r->refused;
@@ -172,10 +175,11 @@ static void learn(ob_rate *r, int64_t now_us) {
   r->settled = share < SETTLING_SHARE;
   r->gave_way = false;
   r->hold_us = HOLD_MIN_US;
-  /* Where there was less to send than allowed, the answers in the time say less than their share does. */
   double served = answers < FEW && share > 1 - FALL_OF_FEW ? FALL_OF_FEW : 1 - share;
   r->known = rate * served;
-  set_rate(r, r->known * BELOW, now_us);
+  double next = r->known * BELOW;
+  bool undecided = r->low_refused < LOW_REFUSED && next < r->high * LOW_ENOUGH;
+  set_rate(r, undecided ? r->high * LOW_ENOUGH : next, now_us);
   r->good = r->settled ? r->rate : 0;
 }
 
@@ -187,8 +191,9 @@ bool ob_rate_refused(ob_rate *r, int64_t sent_us, int64_t now_us) {
     if (r->noise > 0 && now_us - r->noise_us > NOISE_US) r->noise = 0;
     if (r->noise > 0 && (r->served + r->refused < NOISE_ANSWERS || is_noise(r))) return r->noise < 0.5;
     int64_t span_us = now_us - r->since_us + r->before_us;
-    if (r->served + r->before > 0 && span_us >= STEP_US && span_us <= FIRST_SPAN_US) begin_limit(r, now_us, span_us);
-    return false;
+    bool tells = r->served + r->before > 0 && span_us >= STEP_US && span_us <= FIRST_SPAN_US;
+    if (tells && r->refused > SPARE_SEARCHING) begin_limit(r, now_us, span_us);
+    return r->refused <= r->served + r->before;
   }
   if (sent_us < r->since_us) return r->lessons > 1; /* at another rate */
   r->refused++;
