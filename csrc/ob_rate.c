@@ -185,6 +185,7 @@ static void learn(ob_rate *r, int64_t now_us) {
 
 bool ob_rate_refused(ob_rate *r, int64_t sent_us, int64_t now_us) {
   r->refused_us = now_us;
+  r->in_a_row++;
   if (r->rate == 0) {
     if (r->since_us == 0) begin_count(r, now_us);
     r->refused++;
@@ -193,7 +194,7 @@ bool ob_rate_refused(ob_rate *r, int64_t sent_us, int64_t now_us) {
     int64_t span_us = now_us - r->since_us + r->before_us;
     bool tells = r->served + r->before > 0 && span_us >= STEP_US && span_us <= FIRST_SPAN_US;
     if (tells && r->refused > SPARE_SEARCHING) begin_limit(r, now_us, span_us);
-    return r->refused <= r->served + r->before;
+    return r->in_a_row < NONE_SERVED;
   }
   if (sent_us < r->since_us) return r->lessons > 1; /* at another rate */
   r->refused++;
@@ -232,6 +233,7 @@ static void advance(ob_rate *r, int64_t now_us) {
 }
 
 void ob_rate_served(ob_rate *r, int64_t sent_us, int64_t now_us) {
+  r->in_a_row = 0;
   if (r->rate == 0) {
     /* A count holds a second, and the one before it is kept, unless that was long ago. */
     if (r->since_us == 0) begin_count(r, now_us);

@@ -20,6 +20,7 @@ typedef struct ob_rate {
   int64_t before_us;       /* not limited: the count before this one, so that there are always some */
   int64_t before;
   int64_t refused_us; /* last refusal */
+  int in_a_row;       /* refusals without a success in between */
   int lessons;        /* that the rate rests on */
 
   double good;       /* a rate at which next to nothing was refused; 0: none found yet */
