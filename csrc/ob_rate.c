@@ -194,7 +194,7 @@ bool ob_rate_refused(ob_rate *r, int64_t sent_us, int64_t now_us) {
     int64_t span_us = now_us - r->since_us + r->before_us;
     bool tells = r->served + r->before > 0 && span_us >= STEP_US && span_us <= FIRST_SPAN_US;
     if (tells && r->refused > SPARE_SEARCHING) begin_limit(r, now_us, span_us);
-    return r->in_a_row < NONE_SERVED;
+    return r->in_a_row < NONE_SERVED && r->served + r->before > 0;
   }
   if (sent_us < r->since_us) return r->lessons > 1; /* at another rate */
   r->refused++;
@@ -268,7 +268,8 @@ void ob_rate_served(ob_rate *r, int64_t sent_us, int64_t now_us) {
   if (r->settled) {
     /* More was tried and goes well: the next step need not wait for as long. */
     int64_t hold_us = r->tried > 0 ? HOLD_MIN_US / 2 : r->hold_us;
-    if (span_us > hold_us && r->served >= HOLD_ANSWERS) advance(r, now_us);
+    int answers = r->tried > 0 ? HOLD_ANSWERS / 2 : HOLD_ANSWERS;
+    if (span_us > hold_us && r->served >= answers) advance(r, now_us);
   } else if (span_us > STEP_US && r->served >= STEP_ANSWERS) {
     if (r->rate > 8 * r->known && now_us - r->refused_us > FORGET_US) {
       end_limit(r, now_us);
