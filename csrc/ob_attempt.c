@@ -154,11 +154,23 @@ static int write_all(ob_transfer *x, const char *data, size_t len) {
   return 0;
 }
 
-/* Stream and collect: kept in blocks, or paused. */
+/* Under the lock: whoever cancels knows that nothing is written behind its back. */
+static bool land(ob_transfer *x, const char *data, size_t len) {
+  ob_lock(&x->lock);
+  bool landed = ob_transfer_scatter_locked(x, data, len);
+  ob_unlock(&x->lock);
+  return landed;
+}
+
+/* Stream and collect: into the reader's memory, kept in blocks, or paused. */
 static size_t buffer_body(ob_transfer *x, const char *data, size_t len, size_t whole) {
   bool data_event = false;
   ob_lock(&x->lock);
-  if (x->sink == OB_SINK_STREAM && !x->coalesced && x->buffered > 0 && x->buffered >= x->wanted) {
+  if (x->fill_left > 0) {
+    size_t n = ob_transfer_fill_locked(x, data, len);
+    data += n;
+    len -= n;
+  } else if (x->sink == OB_SINK_STREAM && !x->coalesced && x->buffered > 0 && x->buffered >= x->wanted) {
     if (x->buffered >= x->window || (!x->collecting && ob_engine_memory_short())) {
       ob_transfer_move_locked(x, OB_XFER_PAUSED);
       ob_unlock(&x->lock);
@@ -169,6 +181,10 @@ static size_t buffer_body(ob_transfer *x, const char *data, size_t len, size_t w
   int rc = ob_transfer_append_locked(x, data, len);
   if (x->wanted > 0 && x->buffered >= x->wanted && !x->coalesced) {
     x->wanted = 0;
+    data_event = true;
+  }
+  if (x->wants_full && x->fill_left == 0) {
+    x->wants_full = false;
     data_event = true;
   }
   ob_unlock(&x->lock);
@@ -195,7 +211,7 @@ static size_t deliver(ob_transfer *x, const char *data, size_t len, size_t whole
     break;
   case OB_SINK_INTO:
     if (after > x->into_cap) return refuse(x, OB_KIND_OVERFLOW, "body larger than the buffer");
-    memcpy(x->into + x->outcome.received, data, len);
+    if (!land(x, data, len)) return refuse(x, OB_KIND_CANCELLED, "cancelled");
     break;
   case OB_SINK_LIST:
     if (ob_listxml_feed(x->parser, data, len) != 0) {

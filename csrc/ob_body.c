@@ -6,7 +6,7 @@
 #include "ob_port.h"
 
 #define KEPT_BYTES_MAX (64ull << 20) /* bound of the kept blocks together */
-#define KEPT_BLOCKS_MAX 32
+#define KEPT_BLOCKS_MAX 64
 #define HUGE_PAGE ((size_t)2 << 20)
 #define PAGE ((size_t)4096)
 
@@ -15,7 +15,6 @@ _Static_assert(sizeof(ob_refs) == sizeof(uint32_t), "ob_block.refs is atomic beh
 static ob_counter live_bytes;
 static ob_mutex kept_lock = OB_MUTEX_INIT;
 static ob_block *kept; /* newest first: its pages are the likeliest to be in cache */
-static size_t n_kept;
 static ob_counter kept_bytes;
 
 static ob_refs *refs_of(ob_block *block) {
@@ -49,7 +48,6 @@ static ob_block *reuse(size_t cap) {
     if ((*at)->cap >= cap && (*at)->cap / 2 <= cap) {
       found = *at;
       *at = found->next;
-      n_kept--;
       ob_uncount(&kept_bytes, found->cap);
       break;
     }
@@ -58,18 +56,27 @@ static ob_block *reuse(size_t cap) {
   return found;
 }
 
-static bool keep(ob_block *block) {
-  bool done = false;
-  ob_lock(&kept_lock);
-  if (n_kept < KEPT_BLOCKS_MAX && ob_counted(&kept_bytes) + block->cap <= KEPT_BYTES_MAX) {
-    block->next = kept;
-    kept = block;
-    n_kept++;
-    ob_count(&kept_bytes, block->cap);
-    done = true;
+/* Keeps the block, and lets go of the oldest beyond the bound. Returns what is to be freed. */
+static ob_block *keep(ob_block *block) {
+  if (block->cap > KEPT_BYTES_MAX) {
+    block->next = NULL;
+    return block;
   }
+  ob_lock(&kept_lock);
+  block->next = kept;
+  kept = block;
+  size_t n = 0;
+  uint64_t bytes = 0;
+  ob_block **at = &kept;
+  for (; *at != NULL && n < KEPT_BLOCKS_MAX && bytes + (*at)->cap <= KEPT_BYTES_MAX; at = &(*at)->next) {
+    n++;
+    bytes += (*at)->cap;
+  }
+  ob_block *oldest = *at;
+  *at = NULL;
+  atomic_store_explicit(&kept_bytes, bytes, memory_order_relaxed);
   ob_unlock(&kept_lock);
-  return done;
+  return oldest;
 }
 
 ob_block *ob_block_new(size_t cap) {
@@ -109,10 +116,22 @@ static void destroy(ob_block *block) {
   ob_free(block);
 }
 
+static void destroy_all(ob_block *list) {
+  while (list != NULL) {
+    ob_block *next = list->next;
+    destroy(list);
+    list = next;
+  }
+}
+
 void ob_block_unref(ob_block *block) {
   if (block == NULL || !ob_refs_drop(refs_of(block))) return;
   ob_uncount(&live_bytes, block->cap);
-  if (!block->mapped || !keep(block)) destroy(block);
+  if (block->mapped) {
+    destroy_all(keep(block));
+  } else {
+    destroy(block);
+  }
 }
 
 uint64_t ob_block_live_bytes(void) {
@@ -127,20 +146,14 @@ void ob_block_trim(void) {
   ob_lock(&kept_lock);
   ob_block *list = kept;
   kept = NULL;
-  n_kept = 0;
   atomic_store_explicit(&kept_bytes, 0, memory_order_relaxed);
   ob_unlock(&kept_lock);
-  while (list != NULL) {
-    ob_block *next = list->next;
-    destroy(list);
-    list = next;
-  }
+  destroy_all(list);
 }
 
 void ob_block_forked_child(void) {
   /* The list may have been cut in half by the fork: leave it be, its pages are shared with the parent anyway. */
   ob_mutex_init(&kept_lock);
   kept = NULL;
-  n_kept = 0;
   atomic_store_explicit(&kept_bytes, 0, memory_order_relaxed);
 }

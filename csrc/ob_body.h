@@ -1,8 +1,8 @@
 /* ob_body.h - memory that bodies land in.
  *
- * A block is one run of bytes with a reference count. Blocks of OB_LARGE_BYTES and more are mapped,
- * advised to use huge pages, and kept for reuse up to a bound (page faults, not copies, dominate large
- * bodies); smaller ones come from malloc.
+ * A block is one run of bytes with a reference count. Blocks of OB_LARGE_BYTES and more are mapped, of huge pages where they
+ * are long enough, and the newest are kept for reuse up to a bound (page faults, not copies, dominate large bodies); smaller
+ * ones come from malloc.
  */
 #ifndef OB_BODY_H
 #define OB_BODY_H
@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define OB_LARGE_BYTES (1u << 20)
+#define OB_LARGE_BYTES (1u << 17) /* malloc maps such blocks, too, and gives each back when it is freed */
 
 typedef struct ob_block {
   char *data;
@@ -39,5 +39,12 @@ typedef struct ob_iovec {
   const char *data;
   size_t len;
 } ob_iovec;
+
+/* Memory for the bytes of a body from `at` on. */
+typedef struct ob_segment {
+  uint64_t at;
+  char *data;
+  size_t len;
+} ob_segment;
 
 #endif

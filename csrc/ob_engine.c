@@ -834,8 +834,10 @@ void ob_transfer_cancel(ob_transfer *x) {
   if (ob_transfer_stale(x)) return;
   atomic_store_explicit(&x->cancelled, true, memory_order_release);
   ob_xfer_state state = atomic_load_explicit(&x->state, memory_order_acquire);
+  if (state == OB_XFER_NEW || state == OB_XFER_DONE) return;
+  ob_transfer_let_go(x);
   ob_engine *e = engine();
-  if (state == OB_XFER_NEW || state == OB_XFER_DONE || e == NULL) return;
+  if (e == NULL) return;
   ob_lock(&e->lock);
   if (x->waiting_in != NULL) {
     dequeue_locked(e, x);

@@ -9,6 +9,8 @@
 #define STREAM_BLOCK_MIN ((size_t)16 << 10)
 #define STREAM_BLOCK_MAX ((size_t)1 << 20)
 #define GROWING_BLOCK_MAX ((uint64_t)8 << 20)
+#define FILL_WINDOW_MAX                                                                                                \
+  ((uint64_t)16 << 20) /* bytes held for whoever reads into memory of its own, while it does something else */
 
 ob_counter ob_live_transfers;
 
@@ -235,8 +237,22 @@ void ob_transfer_sink_stream(ob_transfer *x, size_t window) {
 void ob_transfer_sink_into(ob_transfer *x, void *buffer, size_t cap) {
   OB_ASSERT(state_of(x) == OB_XFER_NEW);
   x->sink = OB_SINK_INTO;
-  x->into = buffer;
+  x->segment = (ob_segment){.at = 0, .data = buffer, .len = cap};
+  x->segments = &x->segment;
+  x->n_segments = 1;
   x->into_cap = cap;
+}
+
+int ob_transfer_sink_scatter(ob_transfer *x, const ob_segment *segments, size_t n, uint64_t cap) {
+  OB_ASSERT(state_of(x) == OB_XFER_NEW);
+  if (n > (SIZE_MAX / 2) / sizeof *segments) return -1;
+  x->segments = arena_take(x, (n + 1) * sizeof *segments); /* never of no size: NULL means that the owner let go */
+  if (x->segments == NULL) return -1;
+  if (n > 0) memcpy(x->segments, segments, n * sizeof *segments);
+  x->sink = OB_SINK_INTO;
+  x->n_segments = n;
+  x->into_cap = cap;
+  return 0;
 }
 
 void ob_transfer_sink_list(ob_transfer *x, struct ob_listxml *parser) {
@@ -365,6 +381,34 @@ int ob_transfer_append_locked(ob_transfer *x, const char *data, size_t len) {
   return 0;
 }
 
+/* Segments that are full are left behind; those that overlap stay until the last of their bytes is there. */
+bool ob_transfer_scatter_locked(ob_transfer *x, const char *data, size_t len) {
+  uint64_t from = (uint64_t)x->outcome.received, to = from + len;
+  if (x->segments == NULL) return false;
+  while (x->n_segments > 0 && x->segments->at + x->segments->len <= from) {
+    x->segments++;
+    x->n_segments--;
+  }
+  for (size_t i = 0; i < x->n_segments && x->segments[i].at < to; i++) {
+    const ob_segment *segment = &x->segments[i];
+    uint64_t first = segment->at > from ? segment->at : from;
+    uint64_t last = segment->at + segment->len < to ? segment->at + segment->len : to;
+    if (first < last) memcpy(segment->data + (first - segment->at), data + (first - from), (size_t)(last - first));
+  }
+  return true;
+}
+
+size_t ob_transfer_fill_locked(ob_transfer *x, const char *data, size_t len) {
+  size_t n = len < x->fill_left ? len : x->fill_left;
+  if (n == 0) return 0;
+  memcpy(x->fill, data, n);
+  x->fill += n;
+  x->fill_left -= n;
+  x->filled += n;
+  x->taken += n;
+  return n;
+}
+
 /* Detach all blocks and give them back as one. NULL when memory is short; then nothing is lost. */
 static ob_block *join_locked(ob_transfer *x) {
   ob_block *first = x->body_first;
@@ -446,6 +490,68 @@ uint64_t ob_transfer_buffered(ob_transfer *x) {
   uint64_t buffered = x->buffered;
   ob_unlock(&x->lock);
   return buffered;
+}
+
+/* What is buffered lands first. The rest of a block that does not fit moves to its front: a piece of a window, at most once a fill. */
+static void fill_from_blocks_locked(ob_transfer *x) {
+  while (x->fill_left > 0 && x->body_first != NULL) {
+    ob_block *block = x->body_first;
+    size_t n = ob_transfer_fill_locked(x, block->data, block->len);
+    x->buffered -= n;
+    if (n < block->len) {
+      memmove(block->data, block->data + n, block->len - n);
+      block->len -= n;
+      return;
+    }
+    x->body_first = block->next;
+    if (x->body_first == NULL) x->body_last = NULL;
+    ob_block_unref(block);
+  }
+}
+
+void ob_transfer_fill(ob_transfer *x, void *data, size_t len) {
+  bool stale = ob_transfer_stale(x);
+  if (stale && state_of(x) != OB_XFER_DONE) return;
+  if (!stale) ob_lock(&x->lock);
+  bool cancelled = atomic_load_explicit(&x->cancelled, memory_order_acquire);
+  x->fill = data;
+  x->fill_left = cancelled ? 0 : len;
+  x->filled = 0;
+  x->wants_full = false;
+  x->wanted = 0;
+  if (x->window < len) x->window = len < FILL_WINDOW_MAX ? len : FILL_WINDOW_MAX;
+  fill_from_blocks_locked(x);
+  bool resume = state_of(x) == OB_XFER_PAUSED;
+  if (!stale) ob_unlock(&x->lock);
+  if (resume) post_resume(x);
+}
+
+int ob_transfer_want_full(ob_transfer *x) {
+  if (ob_transfer_stale(x)) return x->fill_left == 0;
+  ob_lock(&x->lock);
+  bool full = x->fill_left == 0;
+  x->wants_full = !full;
+  ob_unlock(&x->lock);
+  return full;
+}
+
+uint64_t ob_transfer_unfill(ob_transfer *x) {
+  bool stale = ob_transfer_stale(x);
+  if (!stale) ob_lock(&x->lock);
+  uint64_t filled = x->filled;
+  x->fill = NULL;
+  x->fill_left = 0;
+  x->filled = 0;
+  x->wants_full = false;
+  if (!stale) ob_unlock(&x->lock);
+  return filled;
+}
+
+void ob_transfer_let_go(ob_transfer *x) {
+  ob_lock(&x->lock);
+  x->segments = NULL;
+  x->fill_left = 0;
+  ob_unlock(&x->lock);
 }
 
 /* A last block that is mostly empty stays for the bytes to come; what it has goes out in a copy of its size. */

@@ -103,6 +103,9 @@ void *ob_transfer_take_memory(ob_transfer *x, size_t size);
 void ob_transfer_sink_collect(ob_transfer *x, int64_t limit); /* limit < 0: none */
 void ob_transfer_sink_stream(ob_transfer *x, size_t window);  /* 0: the default window */
 void ob_transfer_sink_into(ob_transfer *x, void *buffer, size_t cap);
+/* The same into several pieces of memory, by increasing `at`: bytes between them are dropped, where they overlap all get theirs.
+ * cap: the longest body. The array is copied. 0, or -1 when memory is short. */
+int ob_transfer_sink_scatter(ob_transfer *x, const ob_segment *segments, size_t n, uint64_t cap);
 void ob_transfer_sink_list(ob_transfer *x, struct ob_listxml *parser); /* parser stays the owner's until END */
 void ob_transfer_sink_discard(ob_transfer *x);
 void ob_transfer_sink_fd(ob_transfer *x, int fd, int64_t offset); /* pwrite; fd stays the owner's, open until END */
@@ -126,7 +129,8 @@ void ob_transfer_set_slice(ob_transfer *x, uint64_t start, uint64_t len);
 
 ob_transfer *ob_transfer_ref(ob_transfer *x);
 void ob_transfer_unref(ob_transfer *x);
-/* A request: END comes all the same, once, with OB_KIND_CANCELLED or what happened first. Idempotent. */
+/* A request: END comes all the same, once, with OB_KIND_CANCELLED or what happened first. Idempotent. When it returns, nothing is
+ * written to the owner's memory any more. */
 void ob_transfer_cancel(ob_transfer *x);
 /* Move to another queue: later events, and those not taken yet, appear there. */
 void ob_transfer_retarget(ob_transfer *x, ob_cq *cq);
@@ -135,6 +139,13 @@ void ob_transfer_retarget(ob_transfer *x, ob_cq *cq);
 int ob_transfer_want(ob_transfer *x, uint64_t bytes);
 /* Stream only. From now on everything is kept, in one block where the length is known; HEAD, DATA stop, END follows. */
 void ob_transfer_collect(ob_transfer *x);
+/* Stream only. The next `len` bytes of the body go to the owner's memory, those that are buffered before this returns; what comes
+ * behind them is buffered as ever. Resumes a paused transfer. The memory must hold until ob_transfer_unfill or END. */
+void ob_transfer_fill(ob_transfer *x, void *data, size_t len);
+/* While filling: ask for DATA once the memory is full (or END, where the body is shorter). If it is, returns 1 and posts no event. */
+int ob_transfer_want_full(ob_transfer *x);
+/* Nothing is written to the memory any more; returns how many bytes landed. Harmless where nothing was being filled. */
+uint64_t ob_transfer_unfill(ob_transfer *x);
 /* Stream only. Bytes buffered now. */
 uint64_t ob_transfer_buffered(ob_transfer *x);
 /* Stream only. Detach buffered blocks of at least `min` bytes together (all where fewer are there); chained by next; caller

@@ -60,8 +60,7 @@ struct ob_transfer {
   uint64_t slice_start, slice_len;
   int64_t range_len;     /* bytes that a range header asks for, -1: none */
   int64_t collect_limit; /* -1: none */
-  char *into;
-  size_t into_cap;
+  uint64_t into_cap;
   struct ob_listxml *parser;
   int fd;
   int64_t fd_offset;
@@ -74,8 +73,15 @@ struct ob_transfer {
   uint64_t buffered; /* bytes in the chain */
   uint64_t taken;    /* bytes handed out */
   uint64_t window;
-  uint64_t wanted;  /* 0: no DATA asked for */
-  bool collecting;  /* all is kept until END */
+  uint64_t wanted;      /* 0: no DATA asked for */
+  bool collecting;      /* all is kept until END */
+  ob_segment *segments; /* of the sinks into memory; NULL once the owner has cancelled */
+  size_t n_segments;
+  ob_segment segment; /* where there is only one */
+  char *fill;         /* a stream's next bytes go there; NULL: into blocks */
+  size_t fill_left;
+  uint64_t filled;  /* since `fill` was set */
+  bool wants_full;  /* DATA is asked for once fill_left is 0 */
   int64_t expected; /* body bytes that will reach the sink, -1 unknown; loop writes at HEAD */
   ob_cq *cq;        /* referenced */
   int events;       /* posted and not asked for yet */
@@ -169,6 +175,12 @@ extern ob_counter ob_live_transfers, ob_live_clients, ob_live_queues, ob_live_ea
 void ob_transfer_move_locked(ob_transfer *x, ob_xfer_state to);
 /* Loop thread, lock held. Bytes at the end of the buffered body; -1: memory is short. */
 int ob_transfer_append_locked(ob_transfer *x, const char *data, size_t len);
+/* Loop thread, lock held. The bytes go where the segments say. False: the owner has taken its memory back. */
+bool ob_transfer_scatter_locked(ob_transfer *x, const char *data, size_t len);
+/* Lock held. How many of the bytes the owner's memory took. */
+size_t ob_transfer_fill_locked(ob_transfer *x, const char *data, size_t len);
+/* Any thread: whoever cancels. Nothing is written to the owner's memory from here on. */
+void ob_transfer_let_go(ob_transfer *x);
 /* Loop thread, lock held. A block for at least so much more, at the end of the chain; NULL: memory is short. */
 ob_block *ob_transfer_next_block_locked(ob_transfer *x, size_t more);
 /* Whoever ends the transfer: the first verdict stands. Copies message. */

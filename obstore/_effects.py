@@ -22,7 +22,7 @@ Op = Generator[Any, Any, T]
 # Sinks: where the body of a successful response goes. A non-2xx body is always collected
 # (bounded) by the engine, whatever the sink, so that it can become an error message.
 COLLECT = 0  # whole body in one block; the response is delivered once, when it is complete
-STREAM = 1  # delivered at its headers; the body follows through Read or Collect
+STREAM = 1  # delivered at its headers; the body follows through Read, Fill or Collect
 INTO = 2  # straight into the caller's writable buffer; delivered when complete
 LIST = 3  # parsed by the engine's list parser as it arrives; delivered when complete
 DISCARD = 4  # counted, not kept; delivered when complete
@@ -169,6 +169,25 @@ class Read:
     def __init__(self, response: Any, size: int) -> None:
         self.response = response
         self.size = size
+
+
+class Fill:
+    """Wait until ``target`` is full of the next bytes of a STREAM body, or for the body's end.
+
+    Resumes with ``None``; raises ``AttemptFailed`` where the body broke before. However it ended, `stop` is called next: until then
+    the engine may write to ``target``.
+    """
+
+    __slots__ = ("begun", "response", "target")
+
+    def __init__(self, response: Any, target: memoryview) -> None:
+        self.response = response
+        self.target = target
+        self.begun = False
+
+    def stop(self) -> int:
+        """Take the buffer back; how many bytes landed in it."""
+        return self.response.unfill() if self.begun else 0
 
 
 class Sleep:

@@ -303,8 +303,9 @@ def get_ranges(
         ends: bytes after the last ones. Either this or ``lengths``.
         lengths: numbers of bytes.
         coalesce: ranges at most so many bytes apart are fetched in one request; 1 MiB by default.
-        into: writable buffers, one per range. Ranges that are fetched alone land in theirs without a copy in between.
-        stream: give the ranges as they arrive instead of all at the end.
+        into: writable buffers, one per range, in which the bytes land as they arrive. Once the call has returned or raised, nothing
+            is written to them; after an error what they hold is of no use.
+        stream: give the ranges as they arrive instead of all at the end. No more than 8 MiB of neighbours are then fetched together.
 
     Returns:
         A list of `Bytes` in the order of ``starts``; with ``into``, of numbers of bytes written. With ``stream`` an iterator, and
@@ -315,7 +316,8 @@ def get_ranges(
         NotFoundError: there is no such object.
     """
     if stream:
-        return RangeStream(_get.plan_ranges(backend_of(store), path, starts, ends, lengths, coalesce, into))
+        plan = _get.plan_ranges(backend_of(store), path, starts, ends, lengths, coalesce, into, stream=True)
+        return RangeStream(plan)
     return _run(wrapped_all(_get.get_ranges(backend_of(store), path, starts, ends, lengths, coalesce, into)))
 
 
@@ -368,7 +370,8 @@ def get_ranges_async(
 ) -> Any:
     """Read several ranges of an object, on the running event loop; see `get_ranges`."""
     if stream:
-        return RangeStream(_get.plan_ranges(backend_of(store), path, starts, ends, lengths, coalesce, into))
+        plan = _get.plan_ranges(backend_of(store), path, starts, ends, lengths, coalesce, into, stream=True)
+        return RangeStream(plan)
     return _start(wrapped_all(_get.get_ranges(backend_of(store), path, starts, ends, lengths, coalesce, into)))
 
 

@@ -16,6 +16,7 @@ from obstore._effects import Call, Cancelled
 from obstore._localfs import (
     NAME,
     Descriptor,
+    Target,
     Tree,
     e_tag,
     explaining,
@@ -23,12 +24,11 @@ from obstore._localfs import (
     last_modified,
     read_block,
     read_bytes,
-    read_into,
     take_page,
     write_at,
 )
 from obstore._serverless import Unsigned, check_conditions, resolve_range, writable
-from obstore._types import ListPage, ObjectMeta, PutResult, Range, RawKey
+from obstore._types import ListPage, ObjectMeta, PutResult, Range, RawKey, Scatter
 from obstore.exceptions import BaseError, GenericError, not_implemented
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class LocalOpened:
     Small bodies are here already; larger ones hold the file open until the end is read, `close`, or nobody refers to
     this any more. A file that is replaced meanwhile is read on as it was.
     """
+
+    arrives = False
 
     def __init__(
         self, meta: ObjectMeta, span: tuple[int, int], path: str, file: Descriptor | None, body: bytes | None
@@ -82,6 +84,27 @@ class LocalOpened:
         chunk: bytes = yield Call(self._read, read_bytes, self._open_file(), self._position, end)
         self._advance(end)
         return chunk
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+        return self._end - self._position if self._body is None else len(self._body)
+
+    def read_into(self, view: memoryview) -> Op[int]:
+        """Fill ``view`` with the next bytes; fewer only at the end."""
+        size = min(len(view), self.left)
+        if self._body is not None:
+            view[:size] = self._body[:size]
+            self._body = self._body[size:]
+            return size
+        end = self._position + size
+        target = Target(view)
+        try:
+            yield Call(self._read, target.fill, self._open_file(), self._position, end)
+        finally:
+            target.release()  # where this is a cancellation, a thread may be at it still
+        self._advance(end)
+        return size
 
     def close(self) -> None:
         """Give up the rest; the file is closed as soon as no thread reads from it."""
@@ -248,12 +271,14 @@ class LocalBackend(Unsigned):
     def get_range(
         self, key: str, start: int, end: int, into: Any, pin: Pin | None = None
     ) -> Op[bytes | memoryview | int]:
-        """Bytes of the object, or their number once they are in ``into``.
-
-        A cancelled call may still write to ``into`` for as long as its thread runs.
-        """
-        target = None if into is None else writable(into, end - start)
-        return (yield from _call(self._get_range, key, start, end, target, pin))
+        """Bytes of the object, or their number once they are in ``into``."""
+        if into is None:
+            return (yield from _call(self._get_range, key, start, end, None, pin))
+        target = Target(into if isinstance(into, Scatter) else writable(into, end - start))
+        try:
+            return (yield from _call(self._get_range, key, start, end, target, pin))
+        finally:
+            target.release()  # where this is a cancellation, a thread may be at it still
 
     def head(self, key: str, version: str | None) -> Op[ObjectMeta]:  # noqa: ARG002 - files have no versions
         """Describe the object; there is one version of it, whatever ``version`` says."""
@@ -310,7 +335,7 @@ class LocalBackend(Unsigned):
         return LocalOpened(meta, (start, end), path, None, body)
 
     def _get_range(
-        self, key: str, start: int, end: int, target: memoryview | None, pin: Pin | None
+        self, key: str, start: int, end: int, target: Target | None, pin: Pin | None
     ) -> bytes | memoryview | int:
         file, status = self._tree.open_file(key)
         if pin is not None:
@@ -320,7 +345,7 @@ class LocalBackend(Unsigned):
         with explaining("read", self._tree.path(key), key):
             if target is None:
                 return read_block(file, start, end)
-            read_into(file, target[: end - start], start)
+            target.fill(file, start, end)
             return end - start
 
     def _start_upload(self, key: str, overwrite: bool) -> LocalUpload:

@@ -11,6 +11,7 @@ import mmap
 import os
 import re
 import stat
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from operator import itemgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias
 
+from obstore._types import Scatter
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
@@ -45,6 +47,7 @@ _STAGE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 _MAX_SEGMENTS = 1024  # IOV_MAX of Linux and macOS
 _MAX_TRANSFER_BYTES = 1 << 30  # one system call moves less than 2 GiB
+_STEP_BYTES = 1 << 20  # read into memory of the caller, who may want it back, at a time
 _COPY_BYTES = 1 << 20
 # Where huge pages pay: 256 MiB from the page cache take 45 ms into them and 155 ms into malloc's memory; below this
 # size malloc reuses memory that is already mapped, and wins.
@@ -485,6 +488,35 @@ def read_into(descriptor: Descriptor, view: memoryview, start: int) -> None:
         if not read:
             raise _cut()
         done += read
+
+
+class Target:
+    """The caller's memory, which a thread fills from a file, and which may be taken back meanwhile.
+
+    Args:
+        into: a writable view, or several by their place in the span.
+    """
+
+    def __init__(self, into: memoryview | Scatter) -> None:
+        self._into = into
+        self._lock = threading.Lock()
+        self._is_released = False
+
+    def fill(self, descriptor: Descriptor, start: int, end: int) -> None:
+        """Read bytes ``start`` to ``end``, of a span that begins at ``start``; raises as `read_bytes`."""
+        size = end - start
+        pieces = self._into.clipped(size) if isinstance(self._into, Scatter) else [(0, self._into[:size])]
+        for at, view in pieces:
+            for done in range(0, len(view), _STEP_BYTES):
+                with self._lock:
+                    if self._is_released:
+                        return
+                    read_into(descriptor, view[done : done + _STEP_BYTES], start + at + done)
+
+    def release(self) -> None:
+        """Nothing is written from here on. Waits for at most one step of a thread that is at it."""
+        with self._lock:
+            self._is_released = True
 
 
 def _cut() -> OSError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from obstore._config.paths import needs_raw, parse_key
 from obstore._serverless import Unsigned, check_conditions, resolve_range, writable
-from obstore._types import ListPage, ObjectMeta, PutResult, Range, RawKey
+from obstore._types import ListPage, ObjectMeta, PutResult, Range, RawKey, Scatter
 from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, PreconditionError
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class _Entry:
 class MemoryOpened:
     """An object opened by `MemoryBackend.get`; see ``obstore._types.Opened``."""
 
+    arrives = False
+
     __slots__ = ("_rest", "attributes", "meta", "range", "timing")
 
     def __init__(self, meta: ObjectMeta, attributes: dict[str, str], data: bytes, start: int, end: int) -> None:
@@ -83,6 +85,20 @@ class MemoryOpened:
         """All that is left, whatever ``size``: it is in memory already, and the whole of an object costs no copy."""
         yield from ()
         return bytes(self._take())
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+        return 0 if self._rest is None else len(self._rest)
+
+    def read_into(self, view: memoryview) -> Op[int]:
+        """Copy the next bytes to ``view``; fewer only at the end."""
+        yield from ()
+        rest = memoryview(self._take())
+        size = min(len(view), len(rest))
+        view[:size] = rest[:size]
+        self._rest = rest[size:]
+        return size
 
     def close(self) -> None:
         """Let go of the bytes."""
@@ -189,7 +205,9 @@ class MemoryBackend(Unsigned):
     ) -> Op[bytes | memoryview | int]:
         """Bytes of the object without a copy, or their number once they are in ``into``."""
         yield from ()
-        target = None if into is None else writable(into, end - start)
+        target = into
+        if into is not None and not isinstance(into, Scatter):
+            target = Scatter(end - start, [(0, writable(into, end - start))])
         entry = self._find(key)
         if pin is not None:
             pin.check(NAME, key, entry.e_tag)
@@ -197,8 +215,10 @@ class MemoryBackend(Unsigned):
         start, end = resolve_range(Range(start, end), len(data), store=NAME, key=key, complaint=INVALID_RANGE)
         if target is None:
             return _slice(data, start, end)
-        target[: end - start] = memoryview(data)[start:end]
-        return end - start
+        found = memoryview(data)[start:end]
+        for at, view in target.clipped(len(found)):
+            view[:] = found[at : at + len(view)]
+        return len(found)
 
     def head(self, key: str, version: str | None) -> Op[ObjectMeta]:  # noqa: ARG002 - there is only the current one
         """Describe the object; there is one version of it, whatever ``version`` says."""

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from obstore._effects import Op
-from obstore._engine import Bytes
+from obstore._engine import Bytes, NewBytes
 from obstore._ops.get import writable
 from obstore._run import begun, finished, run, start
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_CHUNK_BYTES = 10 * 1024 * 1024
-_INTO_BYTES = 256 << 10  # taken from the engine at a time by `readinto`: stays in the processor's cache
+_LANDING_BYTES = 256 << 10  # chunks of so many bytes arrive in the memory that they are given out in
 
 
 def wrapped(op: Op[Any]) -> Op[Any]:
@@ -196,18 +196,15 @@ class GetResult:
 
 
 def _read_into(opened: Opened, view: memoryview) -> Op[int]:
-    done = 0
-    while chunk := (yield from opened.read(min(_INTO_BYTES, len(view) - done))):
-        view[done : done + len(chunk)] = chunk
-        done += len(chunk)
-        if done == len(view):
-            break
+    done = yield from opened.read_into(view)
     opened.close()
     return done
 
 
 class Kept:
     """An opened object whose body is in memory: what a result turns into when it is pickled."""
+
+    arrives = False
 
     def __init__(self, opened: Any, body: bytes) -> None:
         self.meta = opened.meta
@@ -229,6 +226,19 @@ class Kept:
     def read(self, size: int) -> Op[bytes]:  # noqa: ARG002 - all of it is there
         """The body."""
         return self.collect()
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+        return len(self._body)
+
+    def read_into(self, view: memoryview) -> Op[int]:
+        """Copy the next bytes to ``view``; fewer only at the end."""
+        yield from ()
+        size = min(len(view), len(self._body))
+        view[:size] = self._body[:size]
+        self._body = self._body[size:]
+        return size
 
     def close(self) -> None:
         """Forget the body."""
@@ -262,7 +272,7 @@ class BytesStream:
 
     def _next(self, end: type[Exception]) -> Op[bytes]:
         opened = self._opened
-        chunk = b"" if opened is None else (yield from opened.read(self._min_chunk_size))
+        chunk = b"" if opened is None else (yield from _chunk_of(opened, self._min_chunk_size))
         if not chunk:
             self.close()
             raise end("stream exhausted")
@@ -282,6 +292,16 @@ class BytesStream:
 
     def __anext__(self) -> Awaitable[bytes]:
         return start(self._next(StopAsyncIteration))
+
+
+def _chunk_of(opened: Opened, least: int) -> Op[bytes]:
+    size = min(least, opened.left) if least >= _LANDING_BYTES and opened.arrives else 0
+    if size < _LANDING_BYTES:
+        return (yield from opened.read(least))  # type: ignore[no-any-return]
+    chunk = NewBytes(size)
+    with memoryview(chunk) as view:
+        done = yield from opened.read_into(view)
+    return chunk.value(done)
 
 
 class _Exhausted(Exception):  # noqa: N818 - StopIteration cannot leave a generator

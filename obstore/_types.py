@@ -344,6 +344,35 @@ class Pin:
             )
 
 
+class Scatter:
+    """Memory for the bytes of a span that are wanted in several places: what ``Backend.get_range`` takes as ``into``.
+
+    Attributes:
+        size: length of the span.
+        pieces: pairs of an offset in the span and a writable view, by increasing offset. They may overlap, and leave gaps.
+    """
+
+    __slots__ = ("pieces", "size")
+
+    def __init__(self, size: int, pieces: list[tuple[int, memoryview]]) -> None:
+        self.size = size
+        self.pieces = pieces
+
+    def behind(self, done: int) -> Scatter:
+        """What is left of it once ``done`` bytes are there."""
+        left: list[tuple[int, memoryview]] = []
+        for at, view in self.pieces:
+            if at >= done:
+                left.append((at - done, view))
+            elif at + len(view) > done:
+                left.append((0, view[done - at :]))
+        return Scatter(self.size - done, left)
+
+    def clipped(self, size: int) -> list[tuple[int, memoryview]]:
+        """Its pieces in the first ``size`` bytes."""
+        return [(at, view[: size - at]) for at, view in self.pieces if at < size]
+
+
 class ListPage:
     """A page of a listing: objects and common prefixes in key order, and the cursor of the next page or ``None``.
 
@@ -363,6 +392,9 @@ class Opened(Protocol):
     """An object opened by ``Backend.get``: its head is known, its body not yet read."""
 
     range: tuple[int, int]
+    arrives: (
+        bool  # whether its bytes are on their way, so that those read into the reader's memory are copied once less
+    )
 
     @property
     def meta(self) -> ObjectMeta: ...
@@ -380,6 +412,13 @@ class Opened(Protocol):
 
     def read(self, size: int) -> Op[Any]:
         """At least ``size`` bytes (``bytes``), fewer only at the end, empty after it; ``size=0``: what is there, at least one byte."""
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+
+    def read_into(self, view: memoryview) -> Op[int]:
+        """Fill ``view`` with the next bytes; returns how many there were: fewer only at the end."""
 
     def close(self) -> None:
         """Give up the rest; frees the connection. Callable from any thread, more than once."""
@@ -423,7 +462,10 @@ class Backend(Protocol):
     def get(self, key: str, spec: GetSpec) -> Op[Opened]: ...
 
     def get_range(self, key: str, start: int, end: int, into: Any, pin: Pin | None = None) -> Op[Any]:
-        """Bytes ``start`` to ``end`` (exclusive, clipped at the object's end) as ``Bytes``; or written to ``into``, then their number."""
+        """Bytes ``start`` to ``end`` (exclusive, clipped at the object's end) as ``Bytes``; or their number, once they are in ``into``.
+
+        ``into`` is a writable buffer or a `Scatter`. Nothing is written there after the operation has ended, however it did.
+        """
 
     def head(self, key: str, version: str | None) -> Op[ObjectMeta]: ...
 

@@ -29,7 +29,7 @@ from obstore._engine.csrc cimport *
 
 from time import monotonic
 
-from obstore._types import RawKey
+from obstore._types import RawKey, Scatter
 
 from cpython.pythread cimport PyThread_get_thread_ident as get_ident
 from posix.unistd cimport pause

@@ -298,6 +298,25 @@ cdef class Bytes:
         return self._mapped(_UPPER)
 
 
+@cython.no_gc
+cdef class NewBytes:
+    """A ``bytes`` object that nobody has seen yet: first a writable buffer, then a value."""
+
+    cdef bytes _value
+
+    def __cinit__(self, Py_ssize_t size):
+        self._value = PyBytes_FromStringAndSize(NULL, size)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, PyBytes_AS_STRING(self._value), len(self._value), 0, flags)
+
+    def value(self, Py_ssize_t size):
+        """The first ``size`` bytes, once; nothing may be written from here on."""
+        cdef bytes value = self._value
+        self._value = b""
+        return value if size == len(value) else value[:size]
+
+
 # The names by which errors, help() and pickles know them.
 (<PyTypeObject *>Bytes).tp_name = b"obstore.Bytes"
 

@@ -13,6 +13,11 @@ cdef extern from "ob_body.h" nogil:
         const char *data
         size_t len
 
+    ctypedef struct ob_segment:
+        uint64_t at
+        char *data
+        size_t len
+
     ob_block *ob_block_new(size_t cap)
     ob_block *ob_block_ref(ob_block *block)
     void ob_block_unref(ob_block *block)
@@ -177,6 +182,7 @@ cdef extern from "ob_transfer.h" nogil:
     void ob_transfer_sink_collect(ob_transfer *x, int64_t limit)
     void ob_transfer_sink_stream(ob_transfer *x, size_t window)
     void ob_transfer_sink_into(ob_transfer *x, void *buffer, size_t cap)
+    int ob_transfer_sink_scatter(ob_transfer *x, const ob_segment *segments, size_t n, uint64_t cap)
     void ob_transfer_sink_list(ob_transfer *x, ob_listxml *parser)
     void ob_transfer_sink_discard(ob_transfer *x)
     void ob_transfer_sink_fd(ob_transfer *x, int fd, int64_t offset)
@@ -191,6 +197,9 @@ cdef extern from "ob_transfer.h" nogil:
     void ob_transfer_retarget(ob_transfer *x, ob_cq *cq)
     int ob_transfer_want(ob_transfer *x, uint64_t bytes)
     void ob_transfer_collect(ob_transfer *x)
+    void ob_transfer_fill(ob_transfer *x, void *data, size_t len)
+    int ob_transfer_want_full(ob_transfer *x)
+    uint64_t ob_transfer_unfill(ob_transfer *x)
     uint64_t ob_transfer_buffered(ob_transfer *x)
     ob_block *ob_transfer_take(ob_transfer *x, uint64_t min)
     ob_transfer *ob_transfer_next_taken(ob_transfer *x)

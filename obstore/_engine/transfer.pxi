@@ -69,6 +69,8 @@ cdef class Transfer:
     cdef ob_listxml *_c_list
     cdef Py_buffer *_c_views
     cdef Py_ssize_t _c_n_views
+    cdef Py_buffer _c_fill  # what a stream's bytes go into
+    cdef bint _c_filling
     cdef public object waiter
     cdef public int events
     cdef readonly bint ended
@@ -81,11 +83,14 @@ cdef class Transfer:
         self._c_list = NULL
         self._c_views = NULL
         self._c_n_views = 0
+        self._c_filling = False
         self.ended = False
         self.events = 0
         self._c_generation = ob_engine_generation()
 
     def __dealloc__(self):
+        if self._c_filling:
+            self.unfill()
         self._release_views()
         if self._c_xfer != NULL:
             if not self.ended:
@@ -251,6 +256,31 @@ cdef class Transfer:
         """Stream: bytes that can be taken now."""
         return ob_transfer_buffered(self._c_xfer)
 
+    def fill(self, target):
+        """Stream: the next bytes go into the writable buffer ``target``, which stays exported until `unfill`.
+
+        Raises:
+            RuntimeError: another buffer is being filled.
+        """
+        if self._c_filling:
+            raise RuntimeError("the body is being read already")
+        PyObject_GetBuffer(target, &self._c_fill, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        self._c_filling = True
+        with nogil:
+            ob_transfer_fill(self._c_xfer, self._c_fill.buf, <size_t>self._c_fill.len)
+
+    def want_full(self):
+        """While filling: ask for DATA once the buffer is full. True: it is, no event will come for it."""
+        return ob_transfer_want_full(self._c_xfer) != 0
+
+    def unfill(self):
+        """Let go of the buffer, which nothing is written to any more; returns how many bytes landed."""
+        cdef uint64_t landed = ob_transfer_unfill(self._c_xfer)
+        if self._c_filling:
+            self._c_filling = False
+            PyBuffer_Release(&self._c_fill)
+        return landed
+
     def take(self, uint64_t size):
         """Stream: what is buffered as ``bytes``: at least ``size`` where that many are there; ``b""`` where nothing is."""
         cdef ob_block *head = ob_transfer_take(self._c_xfer, size)
@@ -359,7 +389,7 @@ def submit(
         headers: sequence of ``(name, value)``.
         body: sequence of contiguous buffers, pinned until END, or ``None`` for no body.
         sink: COLLECT, STREAM, INTO, LIST, DISCARD or FILE of ``obstore._effects``.
-        into: writable buffer for INTO; ``(fd, offset, digest kind, whether HEAD is an event)`` for FILE, whose descriptor stays
+        into: writable buffer, or `obstore._types.Scatter`, for INTO; ``(fd, offset, digest kind, whether HEAD is an event)`` for FILE, whose descriptor stays
             open until END.
         slice_: ``(start, length)`` to cut out of a 200 answer.
         inline: this thread is about to wait for it in ``queue``, which may therefore drive it without a loop thread.
@@ -378,6 +408,7 @@ def submit(
     cdef const char *name_text
     cdef const char *value_text
     cdef ob_iovec *parts
+    cdef list pieces = None
     cdef int rc
     cdef ob_transfer *x = ob_transfer_new(client._c_client, <void *>transfer)
     if x == NULL:
@@ -399,7 +430,10 @@ def submit(
 
     if body is not None or sink == SINK_INTO:
         n = 0 if body is None else len(body)
-        total_views = n + (1 if sink == SINK_INTO else 0)
+        total_views = n
+        if sink == SINK_INTO:
+            pieces = into.pieces if type(into) is Scatter else [(0, into)]
+            total_views += len(pieces)
         transfer._c_views = <Py_buffer *>PyMem_Malloc(max(1, total_views) * sizeof(Py_buffer))
         if transfer._c_views == NULL:
             raise MemoryError("out of memory for a request body")
@@ -416,9 +450,12 @@ def submit(
                 _check_text(ob_transfer_set_source(x, parts, <size_t>n), "body")
             finally:
                 PyMem_Free(parts)
-        if sink == SINK_INTO:
-            PyObject_GetBuffer(into, &transfer._c_views[n], PyBUF_SIMPLE | PyBUF_WRITABLE)
-            transfer._c_n_views = n + 1
+        for i in range(n, total_views):
+            PyObject_GetBuffer(pieces[i - n][1], &transfer._c_views[i], PyBUF_SIMPLE | PyBUF_WRITABLE)
+            transfer._c_n_views = i + 1
+        if sink == SINK_INTO and type(into) is Scatter:
+            _scatter_into(x, pieces, &transfer._c_views[n], into.size)
+        elif sink == SINK_INTO:
             ob_transfer_sink_into(x, transfer._c_views[n].buf, <size_t>transfer._c_views[n].len)
 
     if not SINK_COLLECT <= sink <= SINK_FILE:
@@ -454,6 +491,25 @@ def submit(
             raise MemoryError("out of memory for a request")
         raise RuntimeError("obstore is shut down: the interpreter is exiting")
     return transfer
+
+
+cdef int _scatter_into(ob_transfer *x, list pieces, Py_buffer *views, uint64_t size) except -1:
+    cdef Py_ssize_t i, n = len(pieces)
+    cdef int rc
+    cdef ob_segment *segments = <ob_segment *>PyMem_Malloc(max(1, n) * sizeof(ob_segment))
+    if segments == NULL:
+        raise MemoryError("out of memory for a request")
+    try:
+        for i in range(n):
+            segments[i].at = pieces[i][0]
+            segments[i].data = <char *>views[i].buf
+            segments[i].len = <size_t>views[i].len
+        rc = ob_transfer_sink_scatter(x, segments, <size_t>n, size)
+    finally:
+        PyMem_Free(segments)
+    if rc != 0:
+        raise MemoryError("out of memory for a request")
+    return 0
 
 
 cdef int _check_text(int rc, str what) except -1:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from obstore._effects import Cancel, Fork, Op
 from obstore._ops import args
 from obstore._ops.forks import settle
-from obstore._types import Backend, ObjectMeta, Opened
+from obstore._types import Backend, ObjectMeta, Opened, Scatter
 
 DEFAULT_COALESCE = 1024 * 1024
 RANGES_CONCURRENCY = 10
+STREAM_BYTES = 8 << 20  # of neighbours fetched together where ranges are given out as they arrive
 
 
 def get(backend: Backend, path: Any, options: Any = None) -> Op[Opened]:
@@ -43,9 +45,9 @@ def get_ranges(
 
 
 def plan_ranges(
-    backend: Backend, path: Any, starts: Any, ends: Any, lengths: Any, coalesce: Any, into: Any
+    backend: Backend, path: Any, starts: Any, ends: Any, lengths: Any, coalesce: Any, into: Any, *, stream: bool = False
 ) -> RangePlan:
-    """Check the arguments of `get_ranges`, and say what is fetched together."""
+    """Check the arguments of `get_ranges`, and say what is fetched together: less where it is to be given out as it arrives."""
     key = backend.parse_key(path, "path")
     spans = args.parse_spans(starts, ends, lengths)
     gap = args.whole_number(coalesce, "coalesce")
@@ -58,7 +60,7 @@ def plan_ranges(
             writable(buffer, stop - start, f"into[{index}]")
             for index, (buffer, (start, stop)) in enumerate(zip(buffers, spans, strict=True))
         ]
-    return RangePlan(backend, key, spans, gap, views)
+    return RangePlan(backend, key, spans, gap, views, STREAM_BYTES if stream else None)
 
 
 def writable(buffer: Any, size: int, argument: str) -> memoryview:
@@ -78,12 +80,16 @@ def writable(buffer: Any, size: int, argument: str) -> memoryview:
     return view.cast("B")[:size]
 
 
-def merge_spans(spans: Sequence[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
-    """The spans to fetch: sorted, with those joined that overlap, touch, or lie at most ``gap`` bytes apart."""
+def merge_spans(spans: Sequence[tuple[int, int]], gap: int, most: int | None = None) -> list[tuple[int, int]]:
+    """The spans to fetch: sorted, with those joined that overlap, touch, or lie at most ``gap`` bytes apart.
+
+    Those that do not overlap are joined to at most ``most`` bytes.
+    """
     merged: list[tuple[int, int]] = []
     for start, stop in sorted(spans):
-        if merged and start - merged[-1][1] <= gap:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+        first, last = merged[-1] if merged else (0, -1)
+        if merged and start - last <= gap and (most is None or start < last or stop - first <= most):
+            merged[-1] = (first, max(last, stop))
         else:
             merged.append((start, stop))
     return merged
@@ -99,13 +105,19 @@ class RangePlan:
     """
 
     def __init__(
-        self, backend: Backend, key: str, spans: list[tuple[int, int]], gap: int, views: list[memoryview] | None
+        self,
+        backend: Backend,
+        key: str,
+        spans: list[tuple[int, int]],
+        gap: int,
+        views: list[memoryview] | None,
+        most: int | None = None,
     ) -> None:
         self.backend = backend
         self.key = key
         self.spans = spans
         self._views = views
-        fetched = merge_spans(spans, gap)
+        fetched = merge_spans(spans, gap, most)
         starts = [start for start, _ in fetched]
         self.merged: list[tuple[int, int, list[int]]] = [(start, stop, []) for start, stop in fetched]
         for number, (start, _) in enumerate(spans):
@@ -114,28 +126,30 @@ class RangePlan:
     def fetch(self, index: int) -> Op[list[tuple[int, Any]]]:
         """Fetch what is together: the ranges by number, each as ``Bytes`` or the number of bytes in its buffer.
 
-        A range that is fetched alone lands in its buffer directly.
+        What goes into buffers lands there as it arrives.
         """
         base, end, numbers = self.merged[index]
         views = self._views
         if len(numbers) == 1:
             view = None if views is None else views[numbers[0]]
             return [(numbers[0], (yield from self.backend.get_range(self.key, base, end, view)))]
-        body = yield from self.backend.get_range(self.key, base, end, None)
+        into: Scatter | None = None
+        if views is not None:
+            placed = [(self.spans[number][0] - base, views[number]) for number in numbers]
+            into = Scatter(end - base, sorted(placed, key=itemgetter(0)))
+        body = yield from self.backend.get_range(self.key, base, end, into)
+        size = body if isinstance(body, int) else len(body)
         found: list[tuple[int, Any]] = []
         for number in numbers:
             start, stop = self.spans[number]
-            if start - base >= len(body):
+            if start - base >= size:
                 raise ValueError(
-                    f"starts[{number}]: the range {start}..{stop} begins past the end of the object"
-                    f" ({base + len(body)} bytes)"
+                    f"starts[{number}]: the range {start}..{stop} begins past the end of the object ({base + size} bytes)"
                 )
-            if views is None:
+            if into is None:
                 found.append((number, body[start - base : stop - base]))  # slices of Bytes are views
             else:
-                piece = memoryview(body)[start - base : stop - base]
-                views[number][: len(piece)] = piece
-                found.append((number, len(piece)))
+                found.append((number, min(stop, base + size) - start))
         return found
 
 

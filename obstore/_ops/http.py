@@ -413,6 +413,8 @@ class HttpBackend(RemoteBackend):
 class HeldObject:
     """An object whose body had to be read before its size was known; see ``Opened``."""
 
+    arrives = False
+
     __slots__ = ("_rest", "attributes", "meta", "range", "timing")
 
     def __init__(
@@ -438,6 +440,19 @@ class HeldObject:
         """All that is left."""
         yield from ()
         return bytes(self.ready())
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+        return len(self._rest)
+
+    def read_into(self, view: memoryview) -> Op[int]:
+        """Copy the next bytes to ``view``; fewer only at the end."""
+        yield from ()
+        size = min(len(view), len(self._rest))
+        view[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
 
     def close(self) -> None:
         """Let go of the bytes."""

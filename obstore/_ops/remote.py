@@ -48,6 +48,7 @@ from obstore._types import (
     PutResult,
     PutSpec,
     Range,
+    Scatter,
     SignSpec,
     Upload,
 )
@@ -372,7 +373,7 @@ class RemoteBackend:
         e_tag = response.header("etag")
         del response
         if into is not None:
-            yield from self.rest(request, start, end, e_tag, broke, retry, memoryview(into).cast("B"))
+            yield from self.rest(request, start, end, e_tag, broke, retry, into)
             return end - start
         return b"".join((yield from self.rest(request, start, end, e_tag, broke, retry, None)))
 
@@ -384,7 +385,7 @@ class RemoteBackend:
         e_tag: str | None,
         broke: BodyBroke,
         retry: Retry,
-        view: memoryview | None,
+        into: memoryview | Scatter | None,
     ) -> Op[list[Any]]:
         """Fetch the rest of a body that broke, as often as it takes while it makes progress.
 
@@ -394,14 +395,14 @@ class RemoteBackend:
             e_tag: of the object; all pieces must be of the same.
             broke: the first break.
             retry: the operation's budget.
-            view: buffer for the whole span, or ``None`` to collect pieces.
+            into: memory for the whole span, or ``None`` to collect pieces.
 
         Returns:
-            The pieces, the first included; empty where they went into ``view``.
+            The pieces, the first included; empty where they went ``into`` memory.
         """
         pieces: list[Any] = []
         try:
-            yield from self._rest(request, start, end, e_tag, broke, retry, view, pieces)
+            yield from self._rest(request, start, end, e_tag, broke, retry, into, pieces)
         except BaseException:
             pieces.clear()  # the error keeps this frame
             raise
@@ -415,12 +416,12 @@ class RemoteBackend:
         e_tag: str | None,
         broke: BodyBroke,
         retry: Retry,
-        view: memoryview | None,
+        into: memoryview | Scatter | None,
         pieces: list[Any],
     ) -> Op[None]:
         position = start
         while True:
-            if view is None:
+            if into is None:
                 pieces.append(broke.response.take_body())
                 got = len(pieces[-1])
             else:
@@ -437,8 +438,8 @@ class RemoteBackend:
             try:
                 response = yield from self.request(
                     follow_up,
-                    COLLECT if view is None else INTO,
-                    into=None if view is None else view[position - start : end - start],
+                    COLLECT if into is None else INTO,
+                    into=_behind(into, position - start, end - start),
                     retry=retry,
                     resumable=True,
                 )
@@ -451,7 +452,7 @@ class RemoteBackend:
                 continue
             if response.received != end - position:
                 raise short_body(self.name, request.key or "", position - start + response.received, end - start)
-            if view is None:
+            if into is None:
                 pieces.append(response.body())
             return
 
@@ -784,6 +785,13 @@ def _leave_out(page: ListPage, offset: str) -> None:
 
 def _is_unsatisfied(response: Response) -> bool:
     return response.status == 416
+
+
+def _behind(into: memoryview | Scatter | None, done: int, size: int) -> memoryview | Scatter | None:
+    """What is left of the memory for a span once ``done`` of its ``size`` bytes are there."""
+    if into is None:
+        return None
+    return into.behind(done) if isinstance(into, Scatter) else into[done:size]
 
 
 def _size(body: Sequence[Buffer]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from obstore._effects import STREAM, AttemptFailed, Call, Collect, Op, Read, Request
+from obstore._effects import STREAM, AttemptFailed, Call, Collect, Fill, Op, Read, Request
 from obstore._ops.retry import Retry
 from obstore._types import PLAIN_GET, ObjectMeta
 from obstore.exceptions import IntegrityError
@@ -33,6 +33,8 @@ class RemoteObject:
     Its body is read from one response; where that breaks, from another one that continues at the same byte of the same
     version.
     """
+
+    arrives = True
 
     __slots__ = (
         "_backend",
@@ -185,6 +187,38 @@ class RemoteObject:
             if len(chunk) >= size:
                 break
         return chunk
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+        return self.range[1] - self._position
+
+    def read_into(self, view: memoryview) -> Op[int]:
+        """Fill ``view`` with the next bytes, of as many responses as it takes; they land there as they arrive."""
+        wanted = min(len(view), self.left)
+        done = 0
+        while done < wanted:
+            fill = Fill(self._response, view[done:wanted])
+            failure: AttemptFailed | None = None
+            try:
+                yield fill
+            except AttemptFailed as exc:
+                failure = exc.with_traceback(None)
+            finally:
+                got = fill.stop()
+            landed = view[done : done + got]
+            self._position += got
+            done += got
+            if self._check is not None and got:
+                yield from self._compare(landed)
+            if failure is not None:
+                if self._closed:
+                    break  # by another thread: this is the end
+                yield from self._reopen(failure)
+            elif done < wanted:
+                start, end = self.range
+                raise short_body(self._backend.name, self._key, self._position - start, end - start)
+        return done
 
     def _reopen(self, failure: AttemptFailed) -> Op[None]:
         """Continue where the broken response ended."""

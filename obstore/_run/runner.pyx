@@ -19,6 +19,7 @@ from obstore._effects import (
     Cancel,
     Cancelled,
     Collect,
+    Fill,
     Flight,
     Fork,
     Join,
@@ -43,6 +44,7 @@ cdef int HEAD = _HEAD
 cdef type SEND = Send
 cdef type READ = Read
 cdef type COLLECT = Collect
+cdef type FILL = Fill
 cdef type OUTCOME = Outcome
 cdef type TRANSFER = Transfer
 cdef object SUBMIT = submit
@@ -164,7 +166,7 @@ cdef class Runner:
             task.effect = effect
             task.waiting = self._submit(task, effect, self.inline)
             return False
-        if kind is READ or kind is COLLECT:
+        if kind is READ or kind is COLLECT or kind is FILL:
             return not self._await_body(task, effect)
         if kind is Call:
             task.effect = effect
@@ -318,6 +320,10 @@ cdef class Runner:
             if not transfer.ended:
                 if type(effect) is COLLECT:
                     transfer.collect()
+                elif type(effect) is FILL:
+                    if _fills(transfer, effect):
+                        transfer.waiter = None
+                        return False
                 elif transfer.want(max(1, effect.size)):
                     transfer.waiter = None
                     task.result = transfer.take(max(1, effect.size))
@@ -388,6 +394,8 @@ cdef class Runner:
                 value, failure = _body_of(transfer, effect)
             elif kind is READ and transfer.want(max(1, effect.size)):
                 value = transfer.take(max(1, effect.size))
+            elif kind is FILL and _fills(transfer, effect):
+                pass
             else:
                 return 0
         except BaseException as exc:  # noqa: BLE001 - delivered to the operation
@@ -403,8 +411,18 @@ def without_catcher(BaseException error not None):
     return error.with_traceback(None if trace is None else trace.tb_next)
 
 
+cdef bint _fills(transfer, effect) except -1:
+    """Have the body go to the effect's buffer; whether that is full."""
+    if not effect.begun:
+        transfer.fill(effect.target)
+        effect.begun = True
+    return transfer.want_full()
+
+
 cdef tuple _body_of(transfer, effect):
     """What a body effect resumes with once the transfer has ended, or its failure."""
+    if type(effect) is FILL:
+        return (None, None) if _fills(transfer, effect) or transfer.ok else (None, failure_of(transfer))
     if type(effect) is not READ:
         return (transfer.take_body(), None) if transfer.ok else (None, failure_of(transfer))
     chunk = transfer.take(max(1, effect.size))

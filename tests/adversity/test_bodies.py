@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -27,6 +28,25 @@ def _range_into(face: Face, store: S3Store) -> bytes:
     return bytes(buffer)
 
 
+def _ranges_into(face: Face, store: S3Store) -> bytes:
+    """Fetched together: the middle goes into two buffers, what lies between the last two into none."""
+    buffers = [bytearray(150_000), bytearray(100_000), bytearray(90_000), bytearray(9_000)]
+    starts = [0, 100_000, 200_000, SIZE - 9_000]
+    assert face.get_ranges(store, "k", starts=starts, lengths=[len(each) for each in buffers], into=buffers) == [
+        len(each) for each in buffers
+    ]
+    assert buffers[0][100_000:] == buffers[1][:50_000]
+    middle = SIZE - 9_000 - 290_000
+    return bytes(buffers[0] + buffers[1][50_000:] + buffers[2]) + DATA[290_000:][:middle] + bytes(buffers[3])
+
+
+def _readinto(face: Face, store: S3Store) -> bytes:
+    buffer = bytearray(SIZE + 1)
+    result = face.get(store, "k")
+    assert face.run(lambda: (result.readinto_async if face.is_async else result.readinto)(buffer)) == SIZE
+    return bytes(buffer[:SIZE])
+
+
 READERS: dict[str, Callable[[Face, S3Store], bytes]] = {
     "bytes": lambda face, store: face.body(face.get(store, "k")),
     "stream": lambda face, store: b"".join(face.chunks(face.get(store, "k"), 10_000)),
@@ -34,6 +54,9 @@ READERS: dict[str, Callable[[Face, S3Store], bytes]] = {
     "range of get": lambda face, store: face.body(face.get(store, "k", options={"range": {"offset": 0}})),
     "get_range": lambda face, store: bytes(face.get_range(store, "k", start=0, end=SIZE)),
     "get_range into": _range_into,
+    "get_ranges into": _ranges_into,
+    "readinto": _readinto,
+    "long chunks": lambda face, store: b"".join(face.chunks(face.get(store, "k"), 280_000)),
     "get_ranges": lambda face, store: b"".join(
         bytes(piece) for piece in face.get_ranges(store, "k", starts=[0, 100_000], ends=[100_000, SIZE])
     ),
@@ -72,6 +95,41 @@ def test_body_reset_hundreds_of_times_is_resumed(fake_s3: FakeS3, store: S3Store
     fake_s3.inject(cut(SIZE // 400, reset=True), when=gets, times=399)
     assert obs.get(store, "k").bytes() == DATA
     assert len(fake_s3.requests) == 400
+
+
+@pytest.mark.parametrize("kind", ["readinto", "get_range", "get_ranges"])
+def test_cancelled_read_lets_go_of_the_buffer(fake_s3: FakeS3, store: S3Store, kind: str):
+    fake_s3.inject(faulty(rate=SIZE / 3), when=gets)
+    buffer = bytearray(SIZE)
+
+    async def begin() -> None:
+        if kind == "readinto":
+            await (await obs.get_async(store, "k")).readinto_async(buffer)
+        elif kind == "get_range":
+            await obs.get_range_async(store, "k", start=0, end=SIZE, into=buffer)
+        else:
+            halves = [memoryview(buffer)[: SIZE // 2], memoryview(buffer)[SIZE // 2 :]]
+            await obs.get_ranges_async(store, "k", starts=[0, SIZE // 2], ends=[SIZE // 2, SIZE], into=halves)
+
+    async def main() -> None:
+        task = asyncio.create_task(begin())
+        while not buffer[1000]:  # until bytes have landed
+            assert not task.done()
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        buffer[:] = b"n" * SIZE
+        await asyncio.sleep(0.1)
+        assert buffer == b"n" * SIZE
+        assert fake_s3.in_flight <= 1
+
+    first = bytearray(DATA)
+    first[1000] = 1
+    fake_s3.add("k", bytes(first))
+    asyncio.run(main())
+    gc.collect()
+    buffer.append(0)  # nobody holds it any more
 
 
 @pytest.mark.parametrize("retries", [0, 2])

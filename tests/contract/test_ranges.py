@@ -259,6 +259,41 @@ def test_get_ranges_streams_into_buffers(stored: Subject):
     assert list(obs.get_ranges(stored.store, "k", starts=[], ends=[], stream=True)) == []
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_get_ranges_fills_buffers_that_are_fetched_together(stored: Subject, streams: bool):
+    spans = [(990, 100), (5, 10), (10, 20), (10, 5), (700, 20), (0, 1)]  # overlapping, apart, beyond the end
+    whole = bytearray(b"e") * 1000
+    places = [memoryview(whole)[150 * number : 150 * number + length] for number, (_, length) in enumerate(spans)]
+    asked = {"starts": [start for start, _ in spans], "lengths": [length for _, length in spans], "into": places}
+    if streams:
+        written = [size for _, size in sorted(obs.get_ranges(stored.store, "k", **asked, stream=True))]
+    else:
+        written = obs.get_ranges(stored.store, "k", **asked)
+    assert written == [10, 10, 20, 5, 20, 1]
+    expected = bytearray(b"e") * 1000
+    for number, (start, length) in enumerate(spans):
+        piece = DATA[start : start + length]
+        expected[150 * number : 150 * number + len(piece)] = piece
+    assert whole == expected
+
+
+def test_get_ranges_into_buffers_with_one_wholly_past_the_end_fails(stored: Subject):
+    with pytest.raises(ValueError, match=r"starts\[0\]: the range 1000..1010 begins past the end of the object"):
+        obs.get_ranges(stored.store, "k", starts=[1000, 5], lengths=[10, 10], into=[bytearray(10), bytearray(10)])
+
+
+@pytest.mark.parametrize(("streams", "fetched"), [(False, [(0, 20)]), (True, [(0, 8), (8, 16), (16, 20)])])
+def test_get_ranges_fetches_less_together_where_it_gives_out_what_arrives(fake_s3: FakeS3, streams: bool, fetched):
+    mebibyte = 1 << 20
+    fake_s3.add("k", bytes(20 * mebibyte))
+    asked = {"starts": range(0, 20 * mebibyte, 4 * mebibyte), "lengths": [4 * mebibyte] * 5}
+    found = obs.get_ranges(S3Store(**fake_s3.config()), "k", **asked, stream=streams)
+    assert len(list(found)) == 5
+    assert sorted(request.headers["range"] for request in fake_s3.requests) == sorted(
+        f"bytes={first * mebibyte}-{stop * mebibyte - 1}" for first, stop in fetched
+    )
+
+
 def test_get_ranges_stream_raises_what_fails(stored: Subject, face: Face):
     async def later() -> None:
         async for _ in obs.get_ranges_async(

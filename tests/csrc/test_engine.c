@@ -132,6 +132,145 @@ static void wanted_bytes_widen_the_window(void) {
   stop();
 }
 
+static void stream_fills_the_callers_memory(void) {
+  enum { FIRST = 3000000, SECOND = 2000000 };
+  call one;
+  char *memory = malloc(FIRST + SECOND + 1);
+  CHECK(memory != NULL);
+  start(serve_object, NULL);
+  begin_stream(&one, "/o/5000000", 100000);
+  await_head(&one, cq);
+  await_paused(&one, 100000);
+  uint64_t ahead = ob_transfer_buffered(one.x);
+  CHECK(ahead >= 100000);
+  ob_transfer_fill(one.x, memory, 1000); /* a part of the first block: the rest of it comes next */
+  CHECK_EQ(ob_transfer_want_full(one.x), 1);
+  CHECK_EQ(ob_transfer_unfill(one.x), 1000);
+  CHECK_EQ(ob_transfer_buffered(one.x), ahead - 1000);
+  ob_transfer_fill(one.x, memory + 1000, FIRST - 1000);
+  CHECK_EQ(ob_transfer_buffered(one.x), 0);
+  CHECK_EQ(ob_block_live_bytes(), 0); /* what comes from here on passes through no block */
+  if (!ob_transfer_want_full(one.x)) await_data(&one, cq);
+  CHECK_EQ(ob_transfer_want_full(one.x), 1);
+  CHECK_EQ(ob_transfer_unfill(one.x), FIRST - 1000);
+  memory[FIRST + SECOND] = 'e';
+  ob_transfer_fill(one.x, memory + FIRST, SECOND + 1); /* more than there is: END answers */
+  CHECK_EQ(ob_transfer_want_full(one.x), 0);
+  check_kind(await_end(&one, cq), OB_KIND_OK, 200);
+  CHECK_EQ(ob_transfer_want_full(one.x), 0);
+  CHECK_EQ(ob_transfer_unfill(one.x), SECOND);
+  CHECK_EQ(ob_transfer_unfill(one.x), 0);
+  CHECK(is_pattern(memory, FIRST + SECOND, 0));
+  CHECK_EQ(memory[FIRST + SECOND], 'e');
+  CHECK_EQ(ob_transfer_buffered(one.x), 0);
+  release(&one);
+  stop();
+  free(memory);
+}
+
+static void ended_stream_fills_from_what_it_holds(void) {
+  call one;
+  char memory[60001];
+  start(serve_object, NULL);
+  begin_stream(&one, "/o/60000", 0);
+  check_kind(await_end(&one, cq), OB_KIND_OK, 200);
+  ob_transfer_fill(one.x, memory, sizeof memory);
+  CHECK_EQ(ob_transfer_want_full(one.x), 0);
+  CHECK_EQ(ob_transfer_unfill(one.x), 60000);
+  CHECK(is_pattern(memory, 60000, 0));
+  ob_transfer_fill(one.x, memory, 1);
+  CHECK_EQ(ob_transfer_unfill(one.x), 0);
+  release(&one);
+  stop();
+}
+
+enum { TRICKLED = 20000000 };
+
+static bool trickle(request *r) {
+  send_text(r->fd, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", TRICKLED);
+  for (int sent = 0; sent < TRICKLED; sent += 100000) {
+    send_pattern(r->fd, (uint64_t)sent, 100000);
+    nap_ms(5);
+  }
+  return false;
+}
+
+/* Once cancelled, or once its memory was taken back, nothing is written there, however much is on its way. */
+static void memory_taken_back_is_not_written_to(void) {
+  enum { SIZE = TRICKLED };
+  call one;
+  char *memory = malloc(SIZE);
+  CHECK(memory != NULL);
+  start(trickle, NULL);
+  for (int way = 0; way < 3; way++) {
+    bool streams = way < 2;
+    memset(memory, 0, SIZE);
+    prepare(&one, client, &srv, "GET", "/");
+    if (streams) ob_transfer_sink_stream(one.x, 1000);
+    if (!streams) ob_transfer_sink_into(one.x, memory, SIZE);
+    ob_transfer_want_head(one.x);
+    submit(&one, cq);
+    await_head(&one, cq);
+    if (streams) {
+      ob_transfer_fill(one.x, memory, SIZE);
+      CHECK_EQ(ob_transfer_want_full(one.x), 0);
+    }
+    nap_ms(20);
+    if (way == 0) {
+      CHECK(ob_transfer_unfill(one.x) < SIZE);
+    } else {
+      ob_transfer_cancel(one.x);
+    }
+    memset(memory, 'n', SIZE);
+    if (way == 0) {
+      nap_ms(30);
+      ob_transfer_cancel(one.x);
+    }
+    check_kind(await_end(&one, cq), OB_KIND_CANCELLED, 200);
+    for (size_t i = 0; i < SIZE; i++) CHECK_EQ(memory[i], 'n');
+    if (way == 1) {
+      CHECK(ob_transfer_unfill(one.x) < SIZE);
+      ob_transfer_fill(one.x, memory, SIZE);
+      CHECK_EQ(ob_transfer_unfill(one.x), 0);
+    }
+    release(&one);
+  }
+  stop();
+  free(memory);
+}
+
+static void body_is_scattered(void) {
+  enum { SIZE = 300000 };
+  static char first[100], second[300], long_one[200000], last[10], beyond[10];
+  const ob_segment segments[] = {
+      {.at = 10, .data = first, .len = sizeof first},
+      {.at = 50, .data = second, .len = sizeof second}, /* overlaps the first */
+      {.at = 99000, .data = long_one, .len = sizeof long_one},
+      {.at = SIZE - 10, .data = last, .len = sizeof last},
+      {.at = SIZE - 5, .data = beyond, .len = sizeof beyond}, /* half of it is there */
+  };
+  call one;
+  memset(beyond, 'e', sizeof beyond);
+  start(serve_object, NULL);
+  prepare(&one, client, &srv, "GET", "/o/300000");
+  CHECK_EQ(ob_transfer_sink_scatter(one.x, segments, 5, SIZE), 0);
+  submit(&one, cq);
+  const ob_outcome *outcome = await_end(&one, cq);
+  check_kind(outcome, OB_KIND_OK, 200);
+  CHECK_EQ(outcome->received, SIZE);
+  for (int i = 0; i < 4; i++) CHECK(is_pattern(segments[i].data, segments[i].len, segments[i].at));
+  CHECK(is_pattern(beyond, 5, SIZE - 5));
+  CHECK_EQ(beyond[5], 'e');
+  CHECK_EQ(ob_block_live_bytes(), 0);
+  release(&one);
+  prepare(&one, client, &srv, "GET", "/o/300000");
+  CHECK_EQ(ob_transfer_sink_scatter(one.x, segments, 0, SIZE - 1), 0); /* wanted nowhere, but bounded all the same */
+  submit(&one, cq);
+  check_kind(await_end(&one, cq), OB_KIND_OVERFLOW, 200);
+  release(&one);
+  stop();
+}
+
 static void stream_becomes_collect(void) {
   call one;
   start(serve_object, NULL);
@@ -896,10 +1035,12 @@ static void many_queued_requests_stay_small(void) {
 
 #ifdef OB_TORTURE
 /* The n-th allocation fails, for every n that a request meets: an error or an END, never a crash, a leak or a wait. */
-static void torture(ob_sink_kind sink, bool put) {
+static void torture(ob_sink_kind sink, bool put, bool fills) {
+  static char memory[200000];
   ob_iovec part = {"hello", 5};
   for (long n = 0;; n++) {
     char value[1500];
+    ob_segment segments[100];
     memset(value, 'v', sizeof value);
     /* Nothing may be left over that would hide an allocation. */
     client = client_for(NULL);
@@ -914,16 +1055,29 @@ static void torture(ob_sink_kind sink, bool put) {
                  ob_transfer_set_method(c.x, put ? "PUT" : "GET", 3) == 0 &&
                  (!put || ob_transfer_set_source(c.x, &part, 1) == 0);
     if (built && sink == OB_SINK_STREAM) ob_transfer_sink_stream(c.x, 50000);
+    for (int i = 0; i < 100; i++)
+      segments[i] = (ob_segment){.at = 2000 * (uint64_t)i, .data = memory + 1000 * i, .len = 1000};
+    if (built && sink == OB_SINK_INTO) built = ob_transfer_sink_scatter(c.x, segments, 100, 200000) == 0;
     int rc = built ? ob_engine_submit(c.x, cq) : -1;
     if (rc == 0) {
       if (sink == OB_SINK_STREAM) {
         while (c.heads + c.ends == 0) pump(cq, 100);
-        ob_transfer_collect(c.x);
+        if (fills) {
+          ob_transfer_fill(c.x, memory, sizeof memory);
+        } else {
+          ob_transfer_collect(c.x);
+        }
       }
       const ob_outcome *outcome = await_end(&c, cq);
       CHECK(outcome->kind == OB_KIND_OK || outcome->kind == OB_KIND_MEMORY || outcome->kind == OB_KIND_ENGINE);
       ob_block *body = ob_transfer_body(c.x);
-      if (outcome->kind == OB_KIND_OK && body != NULL) {
+      if (outcome->kind == OB_KIND_OK && sink == OB_SINK_INTO) {
+        for (int i = 0; i < 100; i++) CHECK(is_pattern(memory + 1000 * i, 1000, 2000 * (uint64_t)i));
+      } else if (fills) {
+        uint64_t landed = ob_transfer_unfill(c.x);
+        CHECK(is_pattern(memory, landed, 0));
+        CHECK(landed == sizeof memory || outcome->kind != OB_KIND_OK);
+      } else if (outcome->kind == OB_KIND_OK && body != NULL) {
         CHECK_EQ(body->len, 200000);
         CHECK(is_pattern(body->data, body->len, 0));
       }
@@ -946,9 +1100,11 @@ static void torture(ob_sink_kind sink, bool put) {
 
 static void short_memory_never_breaks_anything(void) {
   server_start(&srv, serve_object);
-  torture(OB_SINK_COLLECT, false);
-  torture(OB_SINK_STREAM, false);
-  torture(OB_SINK_COLLECT, true);
+  torture(OB_SINK_COLLECT, false, false);
+  torture(OB_SINK_STREAM, false, false);
+  torture(OB_SINK_STREAM, false, true);
+  torture(OB_SINK_INTO, false, false);
+  torture(OB_SINK_COLLECT, true, false);
   client = client_for(NULL);
   cq = ob_cq_new();
   stop();
@@ -986,6 +1142,10 @@ static const test tests[] = {
     {"body_within_the_window_is_one_block", body_within_the_window_is_one_block},
     {"full_window_pauses_and_taking_resumes", full_window_pauses_and_taking_resumes},
     {"wanted_bytes_widen_the_window", wanted_bytes_widen_the_window},
+    {"stream_fills_the_callers_memory", stream_fills_the_callers_memory},
+    {"ended_stream_fills_from_what_it_holds", ended_stream_fills_from_what_it_holds},
+    {"memory_taken_back_is_not_written_to", memory_taken_back_is_not_written_to},
+    {"body_is_scattered", body_is_scattered},
     {"stream_becomes_collect", stream_becomes_collect},
     {"parts_are_handed_out_as_they_come", parts_are_handed_out_as_they_come},
     {"paused_stream_does_not_stall", paused_stream_does_not_stall},

@@ -21,6 +21,7 @@ from obstore._effects import (
     Cancel,
     Cancelled,
     Collect,
+    Fill,
     Flight,
     Fork,
     Join,
@@ -182,7 +183,7 @@ class Driver:
                 self.requests.append(effect)
                 self.sends.append(f"{effect.method} {effect.url.removeprefix('http://host/b')}")
                 return _given(self._answer(effect))
-            case Read() | Collect():
+            case Read() | Fill() | Collect():
                 return _given(self._body(effect))
             case Sleep():
                 self.slept.append(effect.seconds)

@@ -21,6 +21,8 @@ from obstore._streams import BytesStream, GetResult
 class Opened:
     """An opened object that yields given chunks."""
 
+    arrives = False
+
     def __init__(self, *chunks: Any) -> None:
         self.chunks = list(chunks)
         size = sum(len(chunk) for chunk in chunks if isinstance(chunk, bytes))
