@@ -146,16 +146,17 @@ static void stream_fills_the_callers_memory(void) {
   ob_transfer_fill(one.x, memory, 1000); /* a part of the first block: the rest of it comes next */
   CHECK_EQ(ob_transfer_want_full(one.x), 1);
   CHECK_EQ(ob_transfer_unfill(one.x), 1000);
-  CHECK_EQ(ob_transfer_buffered(one.x), ahead - 1000);
+  CHECK(ob_transfer_buffered(one.x) >= ahead - 1000);
   ob_transfer_fill(one.x, memory + 1000, FIRST - 1000);
-  CHECK_EQ(ob_transfer_buffered(one.x), 0);
-  CHECK_EQ(ob_block_live_bytes(), 0); /* what comes from here on passes through no block */
-  if (!ob_transfer_want_full(one.x)) await_data(&one, cq);
-  CHECK_EQ(ob_transfer_want_full(one.x), 1);
+  while (!ob_transfer_want_full(one.x)) CHECK(one.ends == 0 && pump(cq, 20000));
   CHECK_EQ(ob_transfer_unfill(one.x), FIRST - 1000);
   memory[FIRST + SECOND] = 'e';
   ob_transfer_fill(one.x, memory + FIRST, SECOND + 1); /* more than there is: END answers */
-  CHECK_EQ(ob_transfer_want_full(one.x), 0);
+  while (one.ends == 0) {
+    CHECK_EQ(ob_transfer_want_full(one.x), 0);
+    CHECK_EQ(ob_block_live_bytes(), 0); /* what comes now passes through no block */
+    CHECK(pump(cq, 20000));
+  }
   check_kind(await_end(&one, cq), OB_KIND_OK, 200);
   CHECK_EQ(ob_transfer_want_full(one.x), 0);
   CHECK_EQ(ob_transfer_unfill(one.x), SECOND);

@@ -11,7 +11,7 @@ from obstore._ops import change, remote
 from obstore._ops import get as get_ops
 from obstore._ops import list as list_ops
 from obstore._ops.get import get_ranges, merge_spans
-from obstore._types import ListPage, RawKey
+from obstore._types import ListPage, RawKey, Scatter
 from obstore.exceptions import BaseError, GenericError, NotFoundError, PermissionDeniedError
 from tests.unit.script import Answer, Driver, backend_of, plan
 
@@ -43,7 +43,9 @@ class FakeBackend:
         body = BODY[start:end]
         if into is None:
             return body
-        into[: len(body)] = body
+        into = into if isinstance(into, Scatter) else Scatter(len(into), [(0, into)])
+        for at, view in into.clipped(len(body)):
+            view[:] = body[at : at + len(view)]
         return len(body)
         yield
 
