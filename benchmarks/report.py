@@ -45,7 +45,8 @@ def figures(record: dict[str, Any], scenarios: Sequence[Scenario]) -> Iterator[F
         row = record["results"].get(scenario.name, {})
         ours = row.get(OURS, [])
         for goal in scenario.goals:
-            theirs = row.get(goal.against, []) if goal.against else [{goal.metric: 1}] * len(ours)
+            other = record["results"].get(goal.row or scenario.name, {})
+            theirs = other.get(goal.against or OURS, []) if goal.against or goal.row else [{goal.metric: 1}] * len(ours)
             ratios = [
                 mine[goal.metric] / other[goal.metric]
                 for mine, other in zip(ours, theirs, strict=False)

@@ -21,19 +21,22 @@ class Goal:
         relation: ``>=`` or ``<=``.
         value: what to reach.
         against: a peer; without one the figure itself counts.
+        row: another scenario, whose figure of the peer, or of ours without one, is the divisor.
     """
 
     metric: str
     relation: Literal[">=", "<="]
     value: float
     against: str = ""
+    row: str = ""
 
     def met(self, figure: float) -> bool:
         return figure >= self.value if self.relation == ">=" else figure <= self.value
 
     def __str__(self) -> str:
-        if self.against:
-            return f"{self.metric} {self.relation} {self.value:g} x {self.against}"
+        if self.against or self.row:
+            other = " of ".join(part for part in (self.row, self.against) if part)
+            return f"{self.metric} {self.relation} {self.value:g} x {other}"
         return f"{self.metric} {self.relation} {self.value:g}"
 
 
@@ -49,7 +52,8 @@ class Scenario:
         key: the object.
         concurrency: requests in flight: tasks, or threads.
         service: whose protocol is spoken.
-        server: ``plain``, ``tls``, ``gcs``, ``azure``, ``sink`` (takes uploads) or ``delay`` (answers 30 ms late).
+        server: ``plain``, ``tls``, ``gcs``, ``azure``, ``sink`` (takes uploads), ``delay`` (answers 30 ms late) or ``lists``
+            (lists from any key on, 50 ms late).
         seconds: how long each measurement runs, after a fifth of it as warm-up.
         count: operations per thread, or bursts, instead of ``seconds``.
         burst: all requests start at once, ``concurrency`` of them, and errors are counted.
@@ -336,16 +340,36 @@ SCENARIOS: tuple[Scenario, ...] = (
         count=1,
         unit="mb_s",
     ),
+    Scenario("list_dicts", "list 100,000 keys", "list_objects", "sync", key="", goals=_figures(rate=3)),
     Scenario(
-        "list_dicts",
-        "list 100,000 keys",
+        "list_arrow",
+        "list 100,000 keys as Arrow",
+        "list_arrow",
+        "sync",
+        key="",
+        without=MANY,
+        goals=_figures(rate=4),
+    ),
+    Scenario(
+        "list_delay",
+        "list 100,000 keys, 50 ms away",
         "list_objects",
         "sync",
         key="",
+        server="lists",
         count=1,
-        goals=_figures(rate=3),
+        without=MANY,
     ),
-    Scenario("list_arrow", "list 100,000 keys as Arrow", "list_arrow", "sync", key="", count=1, without=MANY),
+    Scenario(
+        "list_delay_auto",
+        'list 100,000 keys, 50 ms away, concurrency="auto"',
+        "list_concurrent",
+        "sync",
+        key="",
+        server="lists",
+        without=(RUST, *MANY),
+        goals=(Goal("rate", ">=", 8, row="list_delay"), Goal("rate", ">=", 8, RUST, row="list_delay")),
+    ),
     *_cloud("gcs", "GCS"),
     *_cloud("azure", "Azure"),
     Scenario(
@@ -380,6 +404,15 @@ SCENARIOS: tuple[Scenario, ...] = (
         "import",
         key="",
         goals=(Goal("wall_ms", "<=", 1, RUST), Goal("libcurl_loaded", "<=", 0)),
+        unit="wall_ms",
+    ),
+    Scenario(
+        "import_store",
+        "import, and an S3Store made, in a fresh interpreter",
+        "import_store",
+        "import",
+        key="",
+        without=MANY,
         unit="wall_ms",
     ),
 )

@@ -29,6 +29,7 @@ BUCKET = "bench"
 KEYS = 100_000
 PAGE_KEYS = 1000
 DELAY_MS = 30
+LIST_DELAY_MS = 50
 # Listings of the other services are shorter: a row more should cost seconds.
 CLOUD_KEYS = 20_000
 AZURE_PAGE_KEYS = 5000
@@ -83,7 +84,7 @@ def serve(cache: Path) -> Iterator[Servers]:
     """Runs the servers while the context lasts; what they serve is in memory and goes with them.
 
     Objects and listings: ``plain`` and ``tls`` (as S3 has them), ``gcs`` (both of its APIs) and ``azure``. Uploads of all
-    three: ``sink``; answers 30 ms late: ``delay``.
+    three: ``sink``; answers 30 ms late: ``delay``; lists that begin at any key, 50 ms late: ``lists``.
 
     Raises:
         MissingToolError: nginx, openssl or a C compiler is missing.
@@ -99,12 +100,13 @@ def serve(cache: Path) -> Iterator[Servers]:
         for service, pages in (("s3", _s3_pages()), ("gcs", _gcs_pages()), ("azure", _azure_pages())):
             _write_pages(top / "pages" / service, pages)
         ca_file = _write_certificate(openssl, top)
-        plain, tls, gcs, azure, up, late = ports = _free_ports(6)
+        plain, tls, gcs, azure, up, late, lists = ports = _free_ports(7)
         (top / "nginx.conf").write_text(_nginx_conf(top, plain, tls, gcs, azure))
         commands: list[list[str]] = [
             [nginx, "-p", root, "-e", str(top / "error.log"), "-c", str(top / "nginx.conf")],
             [str(sink), str(up), "0"],
             [str(sink), str(late), str(DELAY_MS)],
+            [str(sink), str(lists), str(LIST_DELAY_MS), str(KEYS)],
         ]
         pids = [running.enter_context(_running(command, top / "server.log")) for command in commands]
         for port in ports:
@@ -117,6 +119,7 @@ def serve(cache: Path) -> Iterator[Servers]:
                 "azure": f"http://127.0.0.1:{azure}",
                 "sink": f"http://127.0.0.1:{up}",
                 "delay": f"http://127.0.0.1:{late}",
+                "lists": f"http://127.0.0.1:{lists}",
             },
             sizes=dict(SIZES),
             sha256=sha256,

@@ -456,8 +456,8 @@ def list(
         return_arrow: Arrow record batches instead, see `ArrowListStream`: no Python object is made per key.
         match: ``"string"`` compares ``prefix`` with the keys as they are.
         concurrency: requests at the same time, for large listings far away: the keys are split into ranges where more of them are
-            found, and come in order all the same. ``"auto"`` for 16. Costs requests (at most three for each page, most often
-            one and a few more) and keeps up to four pages per request in memory. By default one page after the other, the next
+            found, and come in order all the same. ``"auto"`` for 32. Costs requests (at most three for each page, most often
+            one and a half) and keeps up to 128 pages, or four per request, in memory. By default one page after the other, the next
             one fetched while this one is used. Stores that cannot list in key order from any key on take no notice.
 
     Returns:

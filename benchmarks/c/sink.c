@@ -1,6 +1,8 @@
-/* sink PORT DELAY_MS - an object server for what nginx cannot do: bodies are counted and thrown away, answers wait.
+/* sink PORT DELAY_MS [KEYS] - an object server for what nginx cannot do: bodies are counted and thrown away, answers wait, lists
+ * begin at any key.
  *
- * GET and HEAD of anything answer 1 KiB; PUT takes a body of any size (Content-Length or chunked) and forgets it, in the
+ * GET and HEAD of anything answer 1 KiB, but for lists (ListObjectsV2) where KEYS is given: pages of 1,000 of as many keys, which
+ * are those of server.py, with start-after, prefix and continuation tokens as S3 has them. PUT takes a body of any size (Content-Length or chunked) and forgets it, in the
  * way of S3 or of Azure; POST begins and completes multipart uploads, or takes an object as Google's JSON API does. Every
  * answer leaves DELAY_MS after its request has arrived whole: what a distant server looks like from a client that is never
  * short of bandwidth. One thread, epoll, no allocation per request.
@@ -22,6 +24,7 @@
 #include <unistd.h>
 
 enum { HEAD_BYTES = 16384, SCRATCH_BYTES = 1 << 18, MAX_FDS = 1 << 16, EVENTS = 256 };
+enum { PAGE_KEYS = 1000, KEY_BYTES = 64, ENTRY_BYTES = 320, PAGE_BYTES = PAGE_KEYS * ENTRY_BYTES + 2048 };
 
 typedef enum { IN_HEAD, IN_BODY, IN_CHUNK_SIZE, IN_CHUNK, IN_CHUNK_END, IN_TRAILER, ANSWERING } state;
 typedef enum {
@@ -32,7 +35,8 @@ typedef enum {
   ANSWER_RESOURCE,
   ANSWER_BEGUN,
   ANSWER_COMPLETED,
-  ANSWER_DELETED
+  ANSWER_DELETED,
+  ANSWER_PAGE
 } answer;
 
 typedef struct {
@@ -43,6 +47,9 @@ typedef struct {
   uint64_t left;       /* of the body, or of the chunk */
   size_t line;         /* length of the chunk size or trailer line so far */
   char *head;
+  size_t first, end; /* of a page: its first key, and the end of those with the prefix */
+  char *page;        /* what is being sent of it */
+  size_t page_len, page_sent;
 } connection;
 
 typedef struct {
@@ -58,6 +65,10 @@ static int64_t delay_us;
 static int epoll_fd;
 static char scratch[SCRATCH_BYTES];
 static char object[1024];
+/* The entries of all list pages one after the other; entry i is entries[entry_at[i] .. entry_at[i + 1]). */
+static size_t n_keys;
+static char *entries;
+static size_t *entry_at;
 
 static int64_t now_us(void) {
   struct timespec t;
@@ -70,6 +81,132 @@ static void drop(int fd) {
   close(fd);
 }
 
+/* ---- lists ------------------------------------------------------------------------------------------- */
+
+static void key_of(size_t number, char key[KEY_BYTES]) {
+  snprintf(key, KEY_BYTES, "data/year=2026/part-%08zu.parquet", number);
+}
+
+static void make_entries(void) {
+  entries = malloc(n_keys * ENTRY_BYTES + 1);
+  entry_at = malloc((n_keys + 1) * sizeof *entry_at);
+  if (entries == NULL || entry_at == NULL) abort();
+  size_t at = 0;
+  for (size_t i = 0; i < n_keys; i++) {
+    char key[KEY_BYTES];
+    key_of(i, key);
+    entry_at[i] = at;
+    at += (size_t)snprintf(
+        entries + at, ENTRY_BYTES,
+        "<Contents><Key>%s</Key><LastModified>2026-01-01T00:00:%02zu.000Z</LastModified>"
+        "<ETag>&quot;%032zx&quot;</ETag><Size>%zu</Size><StorageClass>STANDARD</StorageClass></Contents>",
+        key, i % 60, i, i * 37 + 1);
+  }
+  entry_at[n_keys] = at;
+}
+
+/* How many keys come before `text`, of which so many bytes are compared; limit 1: before it or equal to it. */
+static size_t keys_before(const char *text, size_t compared, int limit) {
+  size_t low = 0, high = n_keys;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    char key[KEY_BYTES];
+    key_of(middle, key);
+    if (strncmp(key, text, compared) < limit) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+static int hex_digit(char c) {
+  return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
+
+/* The decoded value of a query's parameter, cut to what fits; "" where there is none. */
+static void parameter(const char *query, const char *name, char *value, size_t cap) {
+  size_t n = strlen(name), len = 0;
+  value[0] = '\0';
+  while (strncmp(query, name, n) != 0 || query[n] != '=') {
+    query += strcspn(query, "& ");
+    if (*query != '&') return;
+    query++;
+  }
+  for (query += n + 1; *query != '&' && *query != ' ' && *query != '\0' && len + 1 < cap; query++) {
+    if (*query == '%' && hex_digit(query[1]) >= 0 && hex_digit(query[2]) >= 0) {
+      value[len++] = (char)(hex_digit(query[1]) * 16 + hex_digit(query[2]));
+      query += 2;
+    } else {
+      value[len++] = *query;
+    }
+  }
+  value[len] = '\0';
+}
+
+/* Decide what a list request is to get. */
+static void find_page(connection *c, const char *query) {
+  char prefix[KEY_BYTES * 2], after[KEY_BYTES * 2], token[32];
+  parameter(query, "prefix", prefix, sizeof prefix);
+  parameter(query, "start-after", after, sizeof after);
+  parameter(query, "continuation-token", token, sizeof token);
+  size_t with_prefix = keys_before(prefix, strlen(prefix), 0);
+  c->end = keys_before(prefix, strlen(prefix), 1);
+  /* A token stands for start-after: it is the number of the next key. */
+  size_t begin = token[0] != '\0' ? strtoull(token, NULL, 10) : after[0] != '\0' ? keys_before(after, KEY_BYTES, 1) : 0;
+  c->first = begin > with_prefix ? begin : with_prefix;
+  if (c->first > c->end) c->first = c->end;
+}
+
+/* Send what is left of the page. */
+static void send_page(int fd) {
+  connection *c = &connections[fd];
+  ssize_t n = send(fd, c->page + c->page_sent, c->page_len - c->page_sent, MSG_NOSIGNAL);
+  if (n < 0 && errno != EAGAIN && errno != EINTR) {
+    drop(fd);
+    return;
+  }
+  c->page_sent += n > 0 ? (size_t)n : 0;
+  int whole = c->page_sent == c->page_len;
+  struct epoll_event event = {.events = whole ? EPOLLIN : EPOLLIN | EPOLLOUT, .data.fd = fd};
+  if (epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) != 0) abort();
+  if (whole) {
+    c->state = IN_HEAD;
+    c->have = 0;
+  }
+}
+
+static void begin_page(int fd) {
+  connection *c = &connections[fd];
+  size_t stop = c->end - c->first > PAGE_KEYS ? c->first + PAGE_KEYS : c->end;
+  size_t n = entry_at[stop] - entry_at[c->first];
+  char before[1024], token[96] = "";
+  static const char after[] = "</ListBucketResult>";
+  if (stop < c->end) {
+    snprintf(token, sizeof token, "<NextContinuationToken>%zu</NextContinuationToken>", stop);
+  }
+  size_t n_before =
+      (size_t)snprintf(before, sizeof before,
+                       "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult "
+                       "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>bench</Name>%s<KeyCount>%zu</KeyCount>"
+                       "<MaxKeys>1000</MaxKeys><IsTruncated>%s</IsTruncated>",
+                       token, stop - c->first, stop < c->end ? "true" : "false");
+  if (c->page == NULL && (c->page = malloc(PAGE_BYTES)) == NULL) abort();
+  size_t at = (size_t)snprintf(c->page, PAGE_BYTES,
+                               "HTTP/1.1 200 OK\r\nServer: sink\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
+                               "Content-Type: application/xml\r\nContent-Length: %zu\r\n\r\n",
+                               n_before + n + sizeof after - 1);
+  memcpy(c->page + at, before, n_before);
+  memcpy(c->page + at + n_before, entries + entry_at[c->first], n);
+  memcpy(c->page + at + n_before + n, after, sizeof after - 1);
+  c->page_len = at + n_before + n + sizeof after - 1;
+  c->page_sent = 0;
+  send_page(fd);
+}
+
+/* ---- requests ---------------------------------------------------------------------------------------- */
+
 static void send_answer(int fd) {
   static const char *const xml =
       "<?xml version=\"1.0\" encoding=\"UTF-8\"?><%sResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
@@ -81,6 +218,10 @@ static void send_answer(int fd) {
   const char *status = "200 OK";
   const char *type = "application/octet-stream";
   const char *data = body;
+  if (c->answer == ANSWER_PAGE) {
+    begin_page(fd);
+    return;
+  }
   switch (c->answer) {
   case ANSWER_OBJECT:
   case ANSWER_HEAD:
@@ -109,6 +250,7 @@ static void send_answer(int fd) {
     status = "201 Created";
     break;
   case ANSWER_STORED:
+  case ANSWER_PAGE:
     break;
   }
   int n = snprintf(out, sizeof out,
@@ -214,7 +356,12 @@ static int begin_request(int fd, size_t head_bytes) {
   char *line_end = strstr(head, "\r\n");
   if (line_end == NULL) return -1;
   if (strncmp(head, "GET ", 4) == 0) {
+    char *query = strchr(head, '?');
     c->answer = ANSWER_OBJECT;
+    if (n_keys > 0 && query != NULL && query < line_end && strstr(query, "list-type=2") != NULL) {
+      c->answer = ANSWER_PAGE;
+      find_page(c, query + 1);
+    }
   } else if (strncmp(head, "HEAD ", 5) == 0) {
     c->answer = ANSWER_HEAD;
   } else if (strncmp(head, "PUT ", 4) == 0) {
@@ -301,11 +448,15 @@ static int send_due(void) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 3) {
-    fprintf(stderr, "usage: %s PORT DELAY_MS\n", argv[0]);
+  if (argc != 3 && argc != 4) {
+    fprintf(stderr, "usage: %s PORT DELAY_MS [KEYS]\n", argv[0]);
     return 2;
   }
   delay_us = atoll(argv[2]) * 1000;
+  if (argc == 4) {
+    n_keys = strtoull(argv[3], NULL, 10);
+    make_entries();
+  }
   struct rlimit files;
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
@@ -331,6 +482,8 @@ int main(int argc, char **argv) {
       int fd = events[i].data.fd;
       if (fd == listener) {
         on_connecting(listener);
+      } else if ((events[i].events & EPOLLOUT) != 0) {
+        send_page(fd);
       } else {
         on_readable(fd);
       }

@@ -76,6 +76,7 @@ class Peer:
     stream: Callable[[str], int] = _missing
     list_objects: Callable[[], int] = _missing
     list_arrow: Callable[[], int] = _missing
+    list_concurrent: Callable[[], int] = _missing
     download_many: Callable[[list[str], str], int] = _missing
     get_many: Callable[[list[str]], int] = _missing
     download_file: Callable[[str, str], int] = _missing
@@ -158,7 +159,7 @@ def _operation(peer: Peer, job: dict[str, Any], asynchronous: bool) -> Callable[
         return lambda: _into_new_directory(lambda path: peer.download_many(keys, path))
     if op == "download_file":
         return lambda: _into_new_directory(lambda path: peer.download_file(key, f"{path}/object"))
-    if op in ("list_objects", "list_arrow"):
+    if op in ("list_objects", "list_arrow", "list_concurrent"):
         return getattr(peer, op)
     raise ValueError(f"unknown op {op!r}")
 

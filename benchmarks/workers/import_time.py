@@ -1,33 +1,49 @@
-"""How long ``import MODULE`` takes in a fresh interpreter, what it adds to memory, and whether libcurl came along."""
+"""How long ``import MODULE`` takes in a fresh interpreter, what it adds to memory, and whether libcurl came along.
+
+The interpreter is the one that the environments are made from, without what their ``site`` loads: an editable install, for one,
+has modules imported before anybody asks, which would then cost nothing.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import subprocess
 import sys
+import sysconfig
 
 TIMES = 9
 PROGRAM = """
 import sys, time
-sys.path[:] = [p for p in sys.path if p]
+sys.path += {path!r}
 def rss():
     with open("/proc/self/status") as f: return next(int(l.split()[1]) for l in f if l.startswith("VmRSS")) * 1024 / 1e6
-before, began = rss(), time.perf_counter()
-import {module}
-wall = time.perf_counter() - began
+before, began, cpu = rss(), time.perf_counter(), time.process_time()
+{statement}
+wall, cpu = time.perf_counter() - began, time.process_time() - cpu
 with open("/proc/self/maps") as maps: loaded = any("libcurl" in line for line in maps)
 import json
-print(json.dumps([wall, time.process_time(), rss() - before, loaded]))
+print(json.dumps([wall, cpu, rss() - before, loaded]))
+"""
+STORE = """
+from obstore.store import S3Store
+S3Store("bucket", region="us-east-1", access_key_id="benchmark", secret_access_key="not-a-secret")
 """
 
 
 def main() -> None:
-    module = json.loads(sys.argv[1])["module"]
+    job = json.loads(sys.argv[1])
+    module = job["module"]
+    package = importlib.util.find_spec(module.partition(".")[0])
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    path = [os.path.dirname(package.submodule_search_locations[0]), sysconfig.get_path("purelib")]
+    program = PROGRAM.format(path=path, statement=STORE if job["op"] == "import_store" else f"import {module}")
+    interpreter = getattr(sys, "_base_executable", sys.executable)
     runs = []
     for _ in range(TIMES + 1):  # the first one fills the caches
-        run = subprocess.run(
-            [sys.executable, "-c", PROGRAM.format(module=module)], check=True, capture_output=True, text=True
-        )
+        run = subprocess.run([interpreter, "-I", "-c", program], check=True, capture_output=True, text=True)
         runs.append(json.loads(run.stdout))
     walls = sorted(wall for wall, *_ in runs[1:])
     result = {

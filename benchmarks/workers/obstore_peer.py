@@ -106,6 +106,10 @@ class Obstore(Peer):
     def list_objects(self) -> int:
         return sum(item["size"] for page in obstore.list(self.store, chunk_size=1000) for item in page)
 
+    def list_concurrent(self) -> int:
+        pages = obstore.list(self.store, chunk_size=1000, concurrency="auto")
+        return sum(item["size"] for page in pages for item in page)
+
     def list_arrow(self) -> int:
         import pyarrow as pa
         import pyarrow.compute as pc

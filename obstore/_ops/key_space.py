@@ -46,29 +46,33 @@ class KeySpace:
         return (here - begin) / (end - begin) if end > begin else 1.0
 
     def between(self, position: str, until: str, n: int) -> list[str]:
-        """At most ``n`` keys between the two, in order, that cut their range into equal parts."""
+        """At most ``n`` keys between the two, in order, that cut their range into equal parts: each likely the last of its part."""
         low, high = self._suffix(position), self._suffix(until)
         bases, start = self._scale(low, high)
         first, last = _number(low, start, bases), _number(high, start, bases)
         cuts = range(1, n + 1) if last - first > 1 else ()
         return self._inside(
-            [high[:start] + _text(first + (last - first) * cut // (n + 1), bases) for cut in cuts], position, until
+            [high[:start] + _text(first + (last - first) * cut // (n + 1) - 1, bases) for cut in cuts], position, until
         )
 
     def beyond(self, page_first: str, position: str, until: str | None, n: int) -> list[str]:
         """At most ``n`` keys after ``position``, in order, ever farther apart. ``until`` ``None``: there is no end in sight.
 
         They leave its path at one place after the other, from that on by which the keys of its page, of which ``page_first``
-        is the first, differ: the next thousand, the next ten thousand, the next day, month ...
+        is the first, differ: the end of this thousand, of the next, of this ten thousand, of this day, month ... They are
+        likely the last keys of their parts: whoever meets one need not ask what else there is before the next part.
         """
         low = self._suffix(position)
         found: list[str] = []
         for depth in range(_common(self._suffix(page_first), low), -1, -1):
             if depth < len(low) and n > len(found):
-                alphabet = self._alphabets(low[:depth], 1)[0]
-                above = alphabet[bisect_left(alphabet, low[depth]) :].lstrip(low[depth])
-                found += [low[:depth] + character for character in above[: n - len(found)]]
-        return self._inside(found, position, until)
+                alphabet, *deeper = self._alphabets(low[:depth], _DEPTH)
+                last = "".join(characters[-1:] for characters in deeper)
+                here = low[depth] + alphabet[bisect_left(alphabet, low[depth]) :].lstrip(low[depth])
+                found += [
+                    low[:depth] + character + last for character in here[:-1] if low[:depth] + character + last > low
+                ]
+        return self._inside(found[:n], position, until)
 
     def _inside(self, suffixes: list[str], position: str, until: str | None) -> list[str]:
         """The keys among them that lie between the two, in order, each once."""

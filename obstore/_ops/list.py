@@ -12,7 +12,7 @@ from obstore._types import Backend, ListPage, ListResult, RawKey
 
 Match = Literal["segment", "string"]
 
-AUTO_CONCURRENCY = 16
+AUTO_CONCURRENCY = 32
 
 
 class Pages(Protocol):

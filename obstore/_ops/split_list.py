@@ -22,7 +22,9 @@ from obstore._types import ListPage
 from obstore.exceptions import GenericError
 
 _SAMPLES = 8  # keys of a page that are looked at
-_WAITING_PAGES = 4  # that wait for their turn, for each request at a time
+# That wait for their turn: all at once, and for each request at a time. A page of 1,000 objects is about 200 kB.
+_WAITING_PAGES = 128
+_WAITING_PAGES_EACH = 4
 _MOST_PARTS = 1000
 _WORTHWHILE_PARTS = 4
 _UNSURE_PARTS = 100  # from here on a number of pages says only that there may be many
@@ -143,7 +145,7 @@ class SplitListing:
             if segment.ahead is not None and segment.ahead.usable and segment.ahead.succeeded:
                 yield from self._receive(segment)
         room = self._concurrency - sum(segment.ahead is not None for segment in self._segments)
-        full = self._waiting >= _WAITING_PAGES * self._concurrency
+        full = self._waiting >= max(_WAITING_PAGES, _WAITING_PAGES_EACH * self._concurrency)
         if not full and room > 0:
             idle = sum(segment.ahead is None and not segment.done for segment in self._segments)
             self._split(room - idle)
@@ -183,7 +185,7 @@ class SplitListing:
             self._splits = False  # one request after the other: that needs no order
         if n and self._splits:
             self._space.learn(_text_at(objects, index * (n - 1) // _SAMPLES) for index in range(_SAMPLES + 1))
-            if segment.until is not None and key_at(objects, n - 1) > order(segment.until):
+            if segment.until is not None and key_at(objects, n - 1) >= order(segment.until):
                 n = bisect_right(range(n), order(segment.until), key=lambda index: key_at(objects, index))
                 objects = first_of(objects, n)
                 segment.done = True
