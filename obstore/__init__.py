@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from obstore._config.retry import BackoffConfig, RetryConfig
     from obstore._engine import Bytes, ListItem, Timing
     from obstore._file_functions import open_reader, open_reader_async, open_writer, open_writer_async
-    from obstore._files import AsyncReadableFile, AsyncWritableFile, ReadableFile, WritableFile
+    from obstore._file_writing import AsyncWritableFile, WritableFile
+    from obstore._files import AsyncReadableFile, ReadableFile
     from obstore._functions import (
         copy,
         copy_async,
@@ -199,7 +200,8 @@ _NAMES = {
     "obstore._config.retry": "BackoffConfig RetryConfig",
     "obstore._engine": "Bytes ListItem Timing",
     "obstore._file_functions": "open_reader open_reader_async open_writer open_writer_async",
-    "obstore._files": "AsyncReadableFile AsyncWritableFile ReadableFile WritableFile",
+    "obstore._file_writing": "AsyncWritableFile WritableFile",
+    "obstore._files": "AsyncReadableFile ReadableFile",
     "obstore._functions": (
         "copy copy_async debug_info delete delete_async generate_presigned_post generate_presigned_post_async "
         "get get_async get_limits get_options get_range get_range_async get_ranges get_ranges_async head "

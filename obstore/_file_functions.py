@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from obstore._files import (
-    DEFAULT_READ_BYTES,
-    DEFAULT_WRITE_BYTES,
-    AsyncReadableFile,
-    AsyncWritableFile,
-    ReadableFile,
-    WritableFile,
-    open_file,
-)
+from obstore._file_writing import DEFAULT_WRITE_BYTES, AsyncWritableFile, WritableFile
+from obstore._files import DEFAULT_READ_BYTES, AsyncReadableFile, ReadableFile, open_file
 from obstore._functions import backend_of
 from obstore._ops.put import DEFAULT_CONCURRENCY
 from obstore._run import run as _run

@@ -8,7 +8,8 @@ from typing import Any, Self
 from fsspec.spec import AbstractBufferedFile
 
 from obstore._file_functions import open_reader, open_writer
-from obstore._files import DEFAULT_READ_BYTES, DEFAULT_WRITE_BYTES
+from obstore._file_writing import DEFAULT_WRITE_BYTES
+from obstore._files import DEFAULT_READ_BYTES
 
 _MODES = {"rb", "wb", "xb", "ab"}
 _COPY_BYTES = 8 << 20

@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from obstore import _file_functions as file_functions
 from obstore import _functions as functions
 from obstore._engine import Bytes, ListItem
-from obstore._files import (
-    DEFAULT_READ_BYTES,
-    DEFAULT_WRITE_BYTES,
-    AsyncReadableFile,
-    AsyncWritableFile,
-    ReadableFile,
-    WritableFile,
-)
+from obstore._file_writing import DEFAULT_WRITE_BYTES, AsyncWritableFile, WritableFile
+from obstore._files import DEFAULT_READ_BYTES, AsyncReadableFile, ReadableFile
 from obstore._functions import AsyncPutInput, PutInput
 from obstore._listings import ArrowListStream, ListStream
 from obstore._ops.get import DEFAULT_COALESCE

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
 from obstore._engine import Bytes
-from obstore._files import AsyncFace, SyncFace
+from obstore._faces import AsyncFace, SyncFace, first_done
 from obstore._ops.get import RANGES_CONCURRENCY, RangePlan
 from obstore._run import run, start
 
@@ -92,9 +92,7 @@ class RangeStream:
                 if op is not None:
                     self._keep(await start(op))
                 elif self._running:
-                    from asyncio import FIRST_COMPLETED, wait
-
-                    await wait(self._running, return_when=FIRST_COMPLETED)
+                    await first_done(self._running)
                     self._collect()
                 else:
                     raise StopAsyncIteration

@@ -64,7 +64,7 @@ def watching() -> bool:
 def watched(op: Op[Any], caller: FrameType) -> Op[Any]:
     """The operation, watched. ``caller``: the frame of the public function or method, which names it."""
     module = caller.f_globals["__name__"].rpartition(".")[2]
-    named = {"_listings": "list", "_streams": "read", "_files": "file"}
+    named = {"_listings": "list", "_streams": "read", "_files": "file", "_file_writing": "file"}
     method = caller.f_code.co_name
     # Going on to the next item mostly asks for nothing: that is no span.
     each = module == "_listings" or method.startswith("__")

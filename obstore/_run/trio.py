@@ -6,7 +6,7 @@ The same as ``aio`` in trio's terms: one runner per run, and an awaitable whose 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from typing import Any, Generic, NoReturn, TypeVar
 
 import trio
@@ -121,7 +121,7 @@ class TrioOperation(Generic[T]):
     behind itself, at the latest after a few seconds.
     """
 
-    __slots__ = ("_done", "_error", "_raise_cancel", "_steps", "_task", "_value", "_waiters")
+    __slots__ = ("_done", "_error", "_heard", "_raise_cancel", "_run", "_steps", "_task", "_value", "_waiters")
 
     def __init__(self) -> None:
         self._task: Task | None = None
@@ -131,6 +131,8 @@ class TrioOperation(Generic[T]):
         self._raise_cancel: Callable[[], NoReturn] | None = None
         self._waiters: list[trio.lowlevel.Task] = []
         self._steps: Coroutine[Any, Any, T] | None = None
+        self._run = trio.lowlevel.current_trio_token()
+        self._heard: list[Callable[[], None]] = []
 
     def settle(self, task: Task) -> None:
         """The operation's end."""
@@ -144,6 +146,9 @@ class TrioOperation(Generic[T]):
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             trio.lowlevel.reschedule(waiter)
+        heard, self._heard = self._heard, []
+        for tell in heard:
+            tell()
 
     def _abort(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
         self._raise_cancel = raise_cancel
@@ -176,6 +181,29 @@ class TrioOperation(Generic[T]):
     def __await__(self) -> Generator[Any, Any, T]:
         return self._wait().__await__()
 
+    # ---- for those who let it go on, such as files that read ahead ------------------------------------------
+
+    def is_here(self) -> bool:
+        """Whether it belongs to the run that calls."""
+        return self._run is trio.lowlevel.current_trio_token()
+
+    def done(self) -> bool:
+        """Whether there is a result or an error."""
+        return self._done
+
+    def result(self) -> T:
+        """The result, or the error raised; only once it is done."""
+        assert self._done
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[no-any-return]
+
+    def cancel(self) -> bool:
+        """Have the operation end. Called in its run."""
+        if self._task is not None:
+            self._task.runner.cancel(self._task, Cancelled())
+        return not self._done
+
     # ---- as a coroutine, for those who take nothing else, such as ``nursery.start_soon`` --------------------
 
     def _coroutine(self) -> Coroutine[Any, Any, T]:
@@ -195,8 +223,17 @@ class TrioOperation(Generic[T]):
         """Nobody will wait for it: cancel the operation."""
         if self._steps is not None:
             self._steps.close()
-        if self._task is not None:
-            self._task.runner.cancel(self._task, Cancelled())
+        self.cancel()
+
+
+async def first_done(operations: Iterable[TrioOperation[Any]]) -> None:
+    """Wait until one of them is done."""
+    event = trio.Event()
+    for operation in operations:
+        if operation.done():
+            event.set()
+        operation._heard.append(event.set)  # noqa: SLF001 - ours
+    await event.wait()
 
 
 _runner: trio.lowlevel.RunVar[TrioRunner] = trio.lowlevel.RunVar("obstore")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import io
 import itertools
 import os
 import random
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -89,6 +91,33 @@ def test_the_end_is_read_with_what_is_in_front_of_it(fake_s3: FakeS3, store: S3S
         call(face, file.seek, start)
         assert call(face, file.read, length) == DATA[start : start + length]
     assert spans(fake_s3) == [(size - MIB, size)]
+
+
+def test_archives_of_weights_are_read_as_torch_reads_them(fake_s3: FakeS3, store: S3Store):
+    """The directory at the end first, then for each record its header and its bytes, into memory of the program's."""
+    packed = io.BytesIO()
+    records = {f"weights/data/{number}": DATA[number * 500_000 :][:500_000] for number in range(20)}
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for name, record in records.items():
+            archive.writestr(name, record)
+    fake_s3.add("weights.pt", packed.getvalue())
+    with obs.open_reader(store, "weights.pt") as file:
+        file.seek(0, io.SEEK_END)
+        assert file.tell() == len(packed.getvalue())
+        file.seek(-22, io.SEEK_END)
+        assert file.read(4) == b"PK\x05\x06"
+        entries = zipfile.ZipFile(file).infolist()
+        for entry in entries:
+            file.seek(entry.header_offset)
+            header = file.read(30)
+            assert header[:4] == b"PK\x03\x04"
+            file.seek(entry.header_offset + 30 + len(entry.filename))
+            memory = bytearray(entry.file_size)
+            assert file.readinto(memory) == entry.file_size
+            assert memory == records[entry.filename]
+    asked = spans(fake_s3)
+    assert len(asked) <= 2 * len(records)
+    assert sum(end - start for start, end in asked) <= 1.3 * len(packed.getvalue())
 
 
 def test_long_reads_are_several_requests_beside_each_other(fake_s3: FakeS3, store: S3Store, face: Face):

@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import h5py
 import numpy as np
 import PIL.Image
@@ -102,6 +103,27 @@ def test_xarray(place: Place):
     root = zarr.storage.ObjectStore(cube(place))
     data.to_zarr(root, consolidated=False, zarr_format=3)
     xr.testing.assert_identical(xr.open_zarr(root, consolidated=False).load(), data)
+
+
+@pytest.mark.usefixtures("registered")
+def test_xarray_by_urls(place: Place, scratch: Path):
+    """After `register`: xarray takes no protocols with a plus for such. Those go by fsspec's files and mappings."""
+    data = xr.Dataset({"t": (("y", "x"), NUMBERS)}, attrs={"title": "numbers"})
+    options = {"storage_options": place.options} if place.options else {}
+    data.to_zarr(f"{place.root}/u.zarr", consolidated=False, zarr_format=3, **options)
+    with xr.open_zarr(f"{place.root}/u.zarr", consolidated=False, **options) as found:
+        xr.testing.assert_identical(found.load(), data)
+    mapping = fsspec.get_mapper(f"obstore+{place.root}/u.zarr", **place.options, asynchronous=True)
+    with xr.open_zarr(mapping, consolidated=False) as found:
+        xr.testing.assert_identical(found.load(), data)
+    data.to_netcdf(scratch / "a.nc", engine="h5netcdf")
+    obs.put(place.store, "a.nc", scratch / "a.nc")
+    opened = fsspec.open(f"obstore+{place.root}/a.nc", **place.options)
+    with opened as file, xr.open_dataset(file, engine="h5netcdf") as found:
+        assert (found["t"][10:20].values == NUMBERS[10:20]).all()
+    if place.kind == "s3":
+        with xr.open_dataset(f"{place.root}/a.nc", engine="h5netcdf", **options) as found:
+            assert (found["t"].values == NUMBERS).all()
 
 
 def test_hdf5(place: Place, scratch: Path):

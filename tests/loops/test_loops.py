@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -157,6 +159,85 @@ def test_asyncio_takes_methods_for_coroutines_and_functions_for_futures(store: S
     asyncio.run(main())
     assert asyncio.run(store.head_async("small"))["size"] == 1024
     assert asyncio.run(store.put_async("new", b"1"))["e_tag"]
+
+
+def test_files_read_ahead(store: S3Store, fake_s3: FakeS3, on_loop):
+    async def main() -> None:
+        async with await obs.open_reader_async(store, "large", buffer_size=64 << 10) as file:
+            pieces = [await file.read(32 << 10) for _ in range(2)]
+            for _ in range(500):  # what comes next is asked for while nobody reads
+                if fake_s3.requests[-1].headers.get("range", "").startswith("bytes=65536-"):
+                    break
+                await anyio.sleep(0.01)
+            else:
+                raise AssertionError("nothing is fetched ahead")
+            while piece := await file.read(50_000):
+                pieces.append(piece)
+            assert b"".join(pieces) == BODY
+            assert await file.seek(5) == 5
+            assert await file.readline() == BODY[5 : BODY.index(b"\n") + 1]
+            buffer = bytearray(10)
+            assert await file.readinto(buffer) == 10
+        file = await store.open_reader_async("large", buffer_size=64 << 10)
+        for _ in range(2):
+            await file.read(32 << 10)  # left in the middle of it
+        left.append(file)
+
+    left: list[Any] = []
+    on_loop(main)
+    assert fake_s3.requests
+    before = len(fake_s3.requests)
+
+    async def again() -> None:
+        assert await left[0].read(10_000) == BODY[64 << 10 :][:10_000]
+        assert await left[0].read() == BODY[64 << 10 :][10_000:]
+
+    on_loop(again)  # on another loop, what was under way is fetched anew
+    assert len(fake_s3.requests) > before
+    assert obs.stats()["in_flight"] == 0
+
+
+def test_files_write_in_parts(store: S3Store, fake_s3: FakeS3, on_loop):
+    data = BODY * 17
+
+    async def main() -> None:
+        async with obs.open_writer_async(store, "written", buffer_size=5 << 20) as file:
+            for start in range(0, len(data), 1 << 20):
+                await file.write(data[start : start + (1 << 20)])
+        assert bytes(await (await obs.get_async(store, "written")).bytes_async()) == data
+        with contextlib.suppress(KeyError):
+            async with obs.open_writer_async(store, "never", buffer_size=5 << 20) as file:
+                await file.write(data)
+                raise KeyError("mine")
+        dropped = obs.open_writer_async(store, "never", buffer_size=5 << 20)
+        await dropped.write(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del dropped
+        for _ in range(500):
+            if not fake_s3.uploads:
+                break
+            await anyio.sleep(0.01)
+
+    on_loop(main)
+    assert fake_s3.uploads == {}
+    assert "never" not in fake_s3.objects
+
+
+def test_ranges_as_they_arrive(store: S3Store, fake_s3: FakeS3, on_loop):
+    fake_s3.inject(faulty(delay=0.5), times=1, when=lambda request: request.headers.get("range") == "bytes=0-9")
+    starts = [0, 300_000, 600_000, 900_000]
+
+    async def main() -> None:
+        order = []
+        stream = obs.get_ranges_async(store, "large", starts=starts, lengths=[10] * 4, coalesce=0, stream=True)
+        async for number, data in stream:
+            assert bytes(data) == BODY[starts[number] : starts[number] + 10]
+            order.append(number)
+        assert sorted(order) == [0, 1, 2, 3]
+        assert order[-1] == 0
+
+    on_loop(main)
 
 
 def test_stores_without_http(on_loop, tmp_path: Path):

@@ -23,7 +23,7 @@ from tests.servers.moto import MotoGunicorn
 
 ROOT = Path(__file__).parents[2]
 # Their examples need packages that only `make ecosystem` installs, and are run by it.
-ECOSYSTEM_PAGES = [ROOT / "docs" / name for name in ("ecosystem.md", "fsspec.md")]
+ECOSYSTEM_PAGES = [ROOT / "docs" / name for name in ("ecosystem.md", "fsspec.md", "migrate-s3fs.md")]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BUCKET = "my-bucket"
 

@@ -40,9 +40,12 @@ MAY_IMPORT = {
     "_bulk": LEAVES | {"_auth", "_bulk", "_engine", "_local", "_ops"},
     "_engine": {"_engine", "_lazy", "_types", "exceptions"},
     "_run": LEAVES | {"_engine", "_run"},
-    "_streams": LEAVES | {"_engine", "_files", "_ops", "_run", "_streams"},
-    "_files": LEAVES | {"_engine", "_files", "_ops", "_run", "_streams"},
-    "_ranges": LEAVES | {"_engine", "_files", "_ops", "_ranges", "_run"},
+    "_streams": LEAVES | {"_engine", "_ops", "_run", "_streams"},
+    "_faces": LEAVES | {"_faces", "_ops", "_run"},
+    "_file_errors": LEAVES | {"_file_errors"},
+    "_files": LEAVES | {"_faces", "_file_errors", "_files", "_ops", "_run"},
+    "_file_writing": LEAVES | {"_faces", "_file_errors", "_file_writing", "_ops", "_run"},
+    "_ranges": LEAVES | {"_engine", "_faces", "_ops", "_ranges", "_run"},
     "_listings": LEAVES | {"_arrow", "_engine", "_listings", "_ops", "_run", "_streams"},
     "_arrow": LEAVES | {"_engine"},
 }
@@ -275,7 +278,7 @@ def scopes_with_twins() -> list[tuple[str, dict[str, Function]]]:
     for path in PYTHON_FILES:
         if path.relative_to(PACKAGE).as_posix() in SUBCLASSES_OPTIONAL:
             continue  # the names and parameters are those of the base class
-        if room_of(path) in MAY_IMPORT.keys() - {"_streams", "_files", "_listings"}:
+        if room_of(path) in MAY_IMPORT.keys() - {"_streams", "_files", "_file_writing", "_listings"}:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in [tree, *(each for each in ast.walk(tree) if isinstance(each, ast.ClassDef))]:
