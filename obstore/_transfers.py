@@ -14,7 +14,7 @@ from obstore._bulk import sending as _sending
 from obstore._bulk.dest import Destination, job_of
 from obstore._bulk.download import Download, target_of
 from obstore._bulk.match import make_filter
-from obstore._bulk.options import STREAMS, Options
+from obstore._bulk.options import Options
 from obstore._bulk.progress import Meter, make_meter
 from obstore._bulk.result import Action, BulkInterrupted, BulkResult, Clock, Failure
 from obstore._bulk.select import PAGE, Keys, Pages, select
@@ -115,7 +115,6 @@ def download_file(job: Job, store: Any, path: str, file: Any, options: Options) 
     target = target_of(file)
     pages = Keys([key])
     pages.single = True
-    options = options._replace(streams=min(STREAMS, options.connections))
     return _download(job, store, backend, pages, target.parent, job_of(store, key, target.name), options, target.name)
 
 

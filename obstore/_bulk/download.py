@@ -293,7 +293,8 @@ class Download:
             backend,
             self._dest,
             verify=options.verify,
-            streams=max(1, min(options.connections, options.streams)),
+            # A quarter of the connections stays for small objects, however slow the large ones are.
+            streams=options.connections if self._name is not None else max(1, options.connections * 3 // 4),
             piece=options.piece,
             on_bytes=self._on_bytes,
         )

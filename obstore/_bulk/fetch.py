@@ -117,7 +117,7 @@ class Fetch:
         backend: of the store.
         dest: the destination.
         verify: whether to compare with the service's checksums.
-        streams: ranges of one object at a time.
+        streams: ranges at a time, of all objects together.
         piece: bytes of the first range.
         on_bytes: told of bytes of unfinished objects; negative where they have to be fetched again.
     """
@@ -133,6 +133,11 @@ class Fetch:
         self.on_bytes = on_bytes
         self.resumed_bytes = 0
         self.verified = 0
+        self._in_ranges = 0  # objects
+
+    def limit(self) -> int:
+        """Ranges at a time of one of the objects that are under way."""
+        return max(1, self.streams // max(1, self._in_ranges))
 
     def object(self, key: str, name: str, first: Any = None) -> Op[ObjectMeta]:
         """Fetch one object.
@@ -176,6 +181,7 @@ class Fetch:
 
     def _once(self, key: str, name: str, state: State, first: Any) -> Op[tuple[ObjectMeta, bool]]:
         work = _Work(self, key, state)
+        self._in_ranges += 1
         try:
             if first is not None and first.part is not None and first.e_tag is not None:
                 work.adopt(first)
@@ -199,6 +205,7 @@ class Fetch:
                 self.verified += state.digest[1] is not None
             return meta, is_right
         finally:
+            self._in_ranges -= 1
             work.close()
             self.on_bytes(-work.told)
 
@@ -214,7 +221,7 @@ class _Work:
         self._fd = -1
         self._first: Any = None
         self._first_end = 0
-        self._pace = Pace(fetch.piece, fetch.streams)
+        self._pace = Pace(fetch.piece, fetch.limit)
         self._base = fetch.backend.dialect.build_get(key, GetSpec())
         self._md5: Md5 | None = None
         self.told = 0

@@ -26,7 +26,7 @@ class Options(NamedTuple):
         connections: at a time, over everything.
         memory: bytes of bodies in memory, over everything.
         piece: objects above this are fetched, or sent, in ranges; and the first of them has this size.
-        streams: ranges of one object at a time.
+        streams: parts of one file at a time that is sent.
         large: objects in ranges at a time.
         verify: whether to compare with the service's checksums.
         overwrite: whether to replace what is at the destination.

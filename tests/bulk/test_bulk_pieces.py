@@ -76,12 +76,39 @@ def timing(delay: float, seconds: float) -> Any:
 
 
 def test_ranges_grow_with_what_the_delay_costs() -> None:
-    pace = Pace(8 << 20, 16)
+    pace = Pace(8 << 20, lambda: 16)
     assert pace.piece(1 << 30) == 8 << 20
     pace.learn(timing(0.1, 0.1), 10 << 20)  # 100 MiB/s, 100 ms away: the delay is worth 10 MiB
     assert pace.piece(10 << 30) == 64 << 20  # eight times that, but for the bound
     assert pace.piece(64 << 20) == 4 << 20  # all streams get work at the end
     assert pace.piece(1 << 10) == 1 << 20
+
+
+def streams_after(rounds: int, each: float, together: float, limit: int = 64) -> list[int]:
+    """Streams of each round, where a connection gets ``each`` bytes a second and all of them ``together`` at most."""
+    now = 0.0
+    pace = Pace(8 << 20, lambda: limit, lambda: now)
+    seen = []
+    for _ in range(rounds):
+        seen.append(count := pace.streams)
+        seconds = (8 << 20) / min(each, together / count)
+        now += seconds
+        for _ in range(count):
+            pace.learn(timing(0.03, seconds), 8 << 20)
+    return seen
+
+
+def test_more_ranges_at_a_time_where_each_connection_has_its_share() -> None:
+    assert streams_after(6, each=80e6, together=1e12) == [16, 32, 64, 64, 64, 64]
+    assert streams_after(3, each=80e6, together=1e12, limit=20) == [16, 20, 20]
+    assert streams_after(1, each=80e6, together=1e12, limit=3) == [3]
+
+
+def test_no_more_ranges_where_the_way_is_full_but_now_and_then_another_look() -> None:
+    seen = streams_after(60, each=1e12, together=1e9)
+    assert seen[:4] == [16, 32, 16, 16]
+    assert set(seen) == {16, 32}
+    assert seen.count(32) < 6
 
 
 @pytest.mark.parametrize(
