@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scenarios import Goal, Scenario
+from benchmarks.scenarios import TOOLS, Goal, Scenario
 
 OURS = "ours"
 BEGIN, END = "<!-- scorecard -->", "<!-- /scorecard -->"
@@ -19,6 +19,9 @@ NAMES = {
     "libcurl": "*libcurl loop in C*",
     "wrk": "*wrk*",
     "curl": "*curl -o /dev/null*",
+    "s5cmd": "s5cmd",
+    "rclone": "rclone",
+    "aws": "aws s3 cp",
 }
 
 
@@ -122,11 +125,29 @@ def summary(record: dict[str, Any], scenarios: Sequence[Scenario]) -> str:
         ]
         cells.append(", ".join(f"{peer} {_short(value)}" for peer, value in limits))
         lines.append(f"| {scenario.title} | {' | '.join(cells)} |")
+    lines += _tools(record, scenarios)
     lines += [
         "",
         "Of the other libraries the table says how many times as fast obstore was, and how many times the CPU time Rust obstore took.",
     ]
     return "\n".join(lines)
+
+
+def _tools(record: dict[str, Any], scenarios: Sequence[Scenario]) -> list[str]:
+    """How many times as fast as command lines, where some were measured."""
+    lines = []
+    for scenario in scenarios:
+        row = record["results"].get(scenario.name, {})
+        ours = [each["rate"] for each in row.get(OURS, []) if "rate" in each]
+        theirs = {peer: [each["rate"] for each in row.get(peer, []) if "rate" in each] for peer in TOOLS}
+        if ours and any(theirs.values()):
+            mine = statistics.median(ours)
+            cells = [f"{_short(mine / statistics.median(rates))}x" if rates else "" for rates in theirs.values()]
+            lines.append(f"| {scenario.title} | {' | '.join(cells)} |")
+    if lines:
+        head = " | ".join(NAMES[peer] for peer in TOOLS)
+        lines = ["", f"| beside command lines | {head} |", f"|---|{'--:|' * len(TOOLS)}", *lines]
+    return lines
 
 
 def _times(mine: float, theirs: float, unit: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from benchmarks.server import BUCKET, CLOUD_KEYS, KEYS, SIZES, size_of
+from benchmarks.server import BUCKET, CLOUD_KEYS, FAR_SIZE, KEYS, SIZES, size_of
 
 RUST = "rust"
 MB = 1e6
@@ -52,8 +52,8 @@ class Scenario:
         key: the object.
         concurrency: requests in flight: tasks, or threads.
         service: whose protocol is spoken.
-        server: ``plain``, ``tls``, ``gcs``, ``azure``, ``sink`` (takes uploads), ``delay`` (answers 30 ms late) or ``lists``
-            (lists from any key on, 50 ms late).
+        server: ``plain``, ``tls``, ``gcs``, ``azure``, ``sink`` (takes uploads), ``delay`` (answers 30 ms late), ``lists`` (lists from
+            any key on, 50 ms late) or ``far`` (30 ms late, and 80 MB/s for each connection).
         seconds: how long each measurement runs, after a fifth of it as warm-up.
         count: operations per thread, or bursts, instead of ``seconds``.
         burst: all requests start at once, ``concurrency`` of them, and errors are counted.
@@ -61,6 +61,7 @@ class Scenario:
         nofile: soft RLIMIT_NOFILE of the client; 0 leaves it.
         objects: of a bulk transfer, which is one operation.
         limits: programs that show what the machine can do.
+        tools: command lines that do the same.
         without: libraries left out, as they would take minutes or say nothing.
         unit: the metric that the plot shows.
     """
@@ -82,6 +83,7 @@ class Scenario:
     size: int = 0
     objects: int = 0
     limits: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     goals: tuple[Goal, ...] = ()
     unit: str = "rate"
@@ -93,13 +95,15 @@ class Scenario:
     def job(self) -> dict[str, Any]:
         """What a worker is told, but for what the servers and the machine decide."""
         told = {
-            name: value for name, value in asdict(self).items() if name not in ("goals", "limits", "without", "title")
+            name: value
+            for name, value in asdict(self).items()
+            if name not in ("goals", "limits", "tools", "without", "title")
         }
         size = self.bytes()
         expect: int | None = size
         if self.op == "get_range":
             expect = size // 2
-        elif self.op.startswith("put"):
+        elif self.op.startswith(("put", "upload")):
             expect = None
         elif self.op.startswith("list"):
             expect = sum(map(size_of, range(KEYS if self.service == "s3" else CLOUD_KEYS)))
@@ -112,6 +116,7 @@ def _figures(rate: float = 0, cpu: float = 0) -> tuple[Goal, ...]:
 
 
 MANY = ("s3fs", "boto3", "pyarrow", "opendal")
+TOOLS = ("s5cmd", "rclone", "aws")
 THREADED = ("boto3", "pyarrow")
 
 
@@ -303,8 +308,21 @@ SCENARIOS: tuple[Scenario, ...] = (
         key="k4",
         objects=20_000,
         count=1,
+        tools=("s5cmd", "rclone"),  # aws s3 cp takes minutes
         without=("s3fs", "pyarrow", "opendal"),
         goals=(Goal("rate", ">=", 5, RUST), Goal("rate", ">=", 20, "boto3")),
+    ),
+    Scenario(
+        "bulk_upload_20000",
+        "upload 20,000 files of 4 KiB",
+        "upload_many",
+        "sync",
+        key="k4",
+        objects=20_000,
+        server="sink",
+        count=1,
+        tools=("s5cmd", "rclone"),
+        without=MANY,
     ),
     Scenario(
         "bulk_get_50000",
@@ -314,8 +332,9 @@ SCENARIOS: tuple[Scenario, ...] = (
         key="k1",
         objects=50_000,
         count=1,
-        without=("s3fs", "boto3", "pyarrow", "opendal"),
-        goals=_figures(rate=5, cpu=0.2),
+        limits=("libcurl",),
+        without=MANY,
+        goals=(*_figures(rate=5, cpu=0.2), Goal("rate", ">=", 0.8, "libcurl")),
     ),
     Scenario(
         "download_1gib_file",
@@ -325,8 +344,24 @@ SCENARIOS: tuple[Scenario, ...] = (
         key="g1",
         count=1,
         limits=("curl",),
+        tools=TOOLS,
         without=("s3fs", "pyarrow", "opendal"),
         goals=(Goal("rate", ">=", 1, "curl"), Goal("rate", ">=", 1, RUST)),
+        unit="mb_s",
+    ),
+    Scenario(
+        "download_far_file",
+        "download 512 MiB to a file, 30 ms away, 80 MB/s for each connection",
+        "download_file",
+        "sync",
+        key="far",
+        size=FAR_SIZE,
+        server="far",
+        count=1,
+        limits=("curl",),
+        tools=TOOLS,
+        without=("s3fs", "pyarrow", "opendal"),
+        goals=(Goal("rate", ">=", 8, "curl"),),
         unit="mb_s",
     ),
     Scenario(

@@ -30,7 +30,7 @@ if not __package__:  # run as a file
 
 from benchmarks.plot import write_plots  # noqa: E402
 from benchmarks.report import BEGIN, figures, render, summary, write_table  # noqa: E402
-from benchmarks.scenarios import SCENARIOS, Scenario  # noqa: E402
+from benchmarks.scenarios import SCENARIOS, TOOLS, Scenario  # noqa: E402
 from benchmarks.server import MissingToolError, Servers, compile_c, cores, describe, need, serve  # noqa: E402
 
 HERE = ROOT / "benchmarks"
@@ -38,7 +38,7 @@ CACHE = ROOT / ".cache" / "bench"
 OURS = "ours"
 LIMITS = ("libcurl", "wrk", "curl")
 # Measured once: they are so far away that the spread does not matter, and slow enough to take most of the time.
-ONCE = ("s3fs", "boto3", "pyarrow", "opendal")
+ONCE = ("s3fs", "boto3", "pyarrow", "opendal", *TOOLS)
 WORKER_TIMEOUT_S = 600
 LARGE_BYTES = 1 << 28
 # Their objects are known; the others answer with anything.
@@ -70,7 +70,7 @@ def peers_of(trees: Iterable[tuple[str, Path]], python: str, names: Sequence[str
         Peer("boto3", theirs, "boto3_peer.py", "boto3"),
         Peer("pyarrow", theirs, "pyarrow_peer.py", "pyarrow.fs"),
         Peer("opendal", theirs, "opendal_peer.py", "opendal"),
-        *[Peer(name, sys.executable, "tool_peer.py", "") for name in LIMITS],
+        *[Peer(name, sys.executable, "tool_peer.py", "") for name in (*LIMITS, *TOOLS)],
     ]
     extra = {name for name, _ in trees}
     known = {peer.name for peer in [*ours, *others]}
@@ -79,15 +79,15 @@ def peers_of(trees: Iterable[tuple[str, Path]], python: str, names: Sequence[str
     return [peer for peer in [*ours, *others] if not names or peer.name in names or peer.name in extra]
 
 
-def ensure_peers() -> None:
-    """Makes the environment of the other libraries, or makes it anew when ``peers.txt`` has changed."""
-    wanted, have = (HERE / "peers.txt").read_text(), CACHE / "venv" / "peers.txt"
+def ensure_peers(name: str, listed: str) -> None:
+    """Makes the environment of other libraries or tools, or makes it anew when what it lists has changed."""
+    wanted, have = (HERE / listed).read_text(), CACHE / name / listed
     if have.exists() and have.read_text() == wanted:
         return
-    print("installing the libraries to compare with ...", file=sys.stderr)
-    venv.create(CACHE / "venv", with_pip=True, clear=True)
-    pip = [str(CACHE / "venv" / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-r", str(HERE / "peers.txt")], check=True)
+    print(f"installing {listed}, what to compare with ...", file=sys.stderr)
+    venv.create(CACHE / name, with_pip=True, clear=True)
+    pip = [str(CACHE / name / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", str(HERE / listed)], check=True)
     have.write_text(wanted)
 
 
@@ -102,6 +102,8 @@ def takes_part(peer: Peer, scenario: Scenario) -> bool:
     """Whether the scenario has a row for the peer."""
     if peer.name in LIMITS:
         return peer.name in scenario.limits
+    if peer.name in TOOLS:
+        return peer.name in scenario.tools
     return peer.name not in scenario.without
 
 
@@ -273,7 +275,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--peers",
         default="",
-        help="peers, with commas: " + ", ".join([OURS, "rust", "s3fs", "boto3", "pyarrow", "opendal", *LIMITS]),
+        help="peers, with commas: " + ", ".join([OURS, "rust", "s3fs", "boto3", "pyarrow", "opendal", *LIMITS, *TOOLS]),
     )
     parser.add_argument(
         "--tree", action="append", default=[], metavar="NAME=DIR", help="another built tree of ours as a peer"
@@ -334,7 +336,10 @@ def main(argv: Sequence[str]) -> int:
             need("curl", "curl")
             told |= {"ob_multi": str(compile_c("ob_multi", CACHE / "bin")), "libcurl": libcurl_path(args.python)}
         if any(str(CACHE) in peer.python for peer in peers):
-            ensure_peers()
+            ensure_peers("venv", "peers.txt")
+        if any(peer.name in TOOLS and takes_part(peer, scenario) for peer in peers for scenario in scenarios):
+            ensure_peers("tools", "tools.txt")
+            told["tools"] = str(CACHE / "tools" / "bin")
         began = dt.datetime.now(dt.UTC)
         load = os.getloadavg()[0]
         say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731

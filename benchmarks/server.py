@@ -18,7 +18,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,11 @@ LIST_DELAY_MS = 50
 CLOUD_KEYS = 20_000
 AZURE_PAGE_KEYS = 5000
 SIZES = {"k1": 1 << 10, "k4": 4 << 10, "m1": 1 << 20, "m8": 8 << 20, "g1": 1 << 30}
+# Small objects of one kind, below many/, as the bulk transfers of command lines list them.
+MANY_KEYS = 20_000
+# What the distant server has, and how much of it a connection brings a second.
+FAR_SIZE = 512 << 20
+FAR_RATE = 80_000_000
 
 
 class MissingToolError(Exception):
@@ -75,7 +80,7 @@ def compile_c(name: str, into: Path) -> Path:
     if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
         into.mkdir(parents=True, exist_ok=True)
         compiler = os.environ.get("CC") or need("cc", "gcc libc6-dev")
-        subprocess.run([compiler, "-O2", "-g", "-o", str(binary), str(source), "-ldl"], check=True)
+        subprocess.run([compiler, "-O2", "-g", "-o", str(binary), str(source), "-ldl", "-pthread"], check=True)
     return binary
 
 
@@ -84,29 +89,36 @@ def serve(cache: Path) -> Iterator[Servers]:
     """Runs the servers while the context lasts; what they serve is in memory and goes with them.
 
     Objects and listings: ``plain`` and ``tls`` (as S3 has them), ``gcs`` (both of its APIs) and ``azure``. Uploads of all
-    three: ``sink``; answers 30 ms late: ``delay``; lists that begin at any key, 50 ms late: ``lists``.
+    three: ``sink``; answers 30 ms late: ``delay``; that, and little bandwidth for each connection: ``far``; lists that begin at any
+    key, 50 ms late: ``lists``.
 
     Raises:
         MissingToolError: nginx, openssl or a C compiler is missing.
         RuntimeError: a server did not come up.
     """
     nginx, openssl = need("nginx", "nginx-light"), need("openssl", "openssl")
-    sink = compile_c("sink", cache / "bin")
+    sink, far = compile_c("sink", cache / "bin"), compile_c("far", cache / "bin")
     shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="obstore-bench-", dir=shm) as root, contextlib.ExitStack() as running:
         top = Path(root)
         top.chmod(0o755)
         sha256 = _write_objects(top / "www" / BUCKET)
-        for service, pages in (("s3", _s3_pages()), ("gcs", _gcs_pages()), ("azure", _azure_pages())):
+        for service, pages in (
+            ("s3", _s3_pages()),
+            ("gcs", _gcs_pages()),
+            ("azure", _azure_pages()),
+            ("many", _many_pages()),
+        ):
             _write_pages(top / "pages" / service, pages)
         ca_file = _write_certificate(openssl, top)
-        plain, tls, gcs, azure, up, late, lists = ports = _free_ports(7)
+        plain, tls, gcs, azure, up, late, lists, distant = ports = _free_ports(8)
         (top / "nginx.conf").write_text(_nginx_conf(top, plain, tls, gcs, azure))
         commands: list[list[str]] = [
             [nginx, "-p", root, "-e", str(top / "error.log"), "-c", str(top / "nginx.conf")],
             [str(sink), str(up), "0"],
             [str(sink), str(late), str(DELAY_MS)],
             [str(sink), str(lists), str(LIST_DELAY_MS), str(KEYS)],
+            [str(far), str(distant), str(DELAY_MS), str(FAR_RATE), str(FAR_SIZE)],
         ]
         pids = [running.enter_context(_running(command, top / "server.log")) for command in commands]
         for port in ports:
@@ -120,6 +132,7 @@ def serve(cache: Path) -> Iterator[Servers]:
                 "sink": f"http://127.0.0.1:{up}",
                 "delay": f"http://127.0.0.1:{late}",
                 "lists": f"http://127.0.0.1:{lists}",
+                "far": f"http://127.0.0.1:{distant}",
             },
             sizes=dict(SIZES),
             sha256=sha256,
@@ -208,7 +221,18 @@ def size_of(number: int) -> int:
 
 def _s3_pages() -> Iterator[tuple[str, str]]:
     """The answers to ListObjectsV2, one file per page, named after the continuation token that asks for it."""
-    for page, after, numbers in _numbers(KEYS, PAGE_KEYS):
+    return _s3_listing(KEYS, "", key_of, size_of)
+
+
+def _many_pages() -> Iterator[tuple[str, str]]:
+    """The same of the small objects of 4 KiB, which are all one and the same."""
+    return _s3_listing(MANY_KEYS, "many/k4/", lambda number: f"many/k4/{number:06}", lambda _number: SIZES["k4"])
+
+
+def _s3_listing(
+    keys: int, prefix: str, key_of: Callable[[int], str], size_of: Callable[[int], int]
+) -> Iterator[tuple[str, str]]:
+    for page, after, numbers in _numbers(keys, PAGE_KEYS):
         contents = "".join(
             f"<Contents><Key>{escape(key_of(number))}</Key>"
             f"<LastModified>2026-01-01T00:00:{number % 60:02d}.000Z</LastModified>"
@@ -217,7 +241,7 @@ def _s3_pages() -> Iterator[tuple[str, str]]:
         )
         text = (
             '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-            f"<Name>{BUCKET}</Name><Prefix></Prefix>{_token('NextContinuationToken', after)}<KeyCount>{PAGE_KEYS}</KeyCount>"
+            f"<Name>{BUCKET}</Name><Prefix>{prefix}</Prefix>{_token('NextContinuationToken', after)}<KeyCount>{PAGE_KEYS}</KeyCount>"
             f"<MaxKeys>{PAGE_KEYS}</MaxKeys><IsTruncated>{str(bool(after)).lower()}</IsTruncated>{contents}</ListBucketResult>"
         )
         yield f"{page}.xml", text
@@ -310,12 +334,13 @@ http {{
   sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 100000000; keepalive_timeout 300s;
   open_file_cache max=1000 inactive=300s; open_file_cache_valid 300s;
   map $args $page {{ default p0000; "~(?:^|&)(?:continuation-token|pageToken|marker)=(?<token>p\d+)" $token; }}
+  map $args $folder {{ default s3; "~(?:^|&)prefix=many(?:/|%2F)k4" many; }}
   server {{
     listen 127.0.0.1:{plain} backlog=4096;
     listen 127.0.0.1:{tls} ssl backlog=4096;
     ssl_certificate {top}/server.pem; ssl_certificate_key {top}/server.key; ssl_session_cache shared:tls:10m;
     root {top}/www;
-    location ~ ^/{BUCKET}/?$ {{ types {{ }} default_type application/xml; root {top}/pages/s3; try_files /$page.xml =404; }}
+    location ~ ^/{BUCKET}/?$ {{ types {{ }} default_type application/xml; root {top}/pages/$folder; try_files /$page.xml =404; }}
     # Any number of small objects, all of the same bytes: many/k4/00001 ...
     location ~ ^/{BUCKET}/many/(?<one>k\d)/ {{ rewrite ^ /{BUCKET}/$one break; }}
     location / {{ }}

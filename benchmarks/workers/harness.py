@@ -78,6 +78,7 @@ class Peer:
     list_arrow: Callable[[], int] = _missing
     list_concurrent: Callable[[], int] = _missing
     download_many: Callable[[list[str], str], int] = _missing
+    upload_many: Callable[[str, list[str]], int] = _missing
     get_many: Callable[[list[str]], int] = _missing
     download_file: Callable[[str, str], int] = _missing
     aget: Callable[[str], Awaitable[int]] = _missing
@@ -156,15 +157,34 @@ def _operation(peer: Peer, job: dict[str, Any], asynchronous: bool) -> Callable[
         keys = [f"many/{key}/{number:06}" for number in range(job["objects"])]
         if op == "get_many":
             return lambda: peer.get_many(keys)
-        return lambda: _into_new_directory(lambda path: peer.download_many(keys, path))
+        return lambda: into_new_directory(lambda path: peer.download_many(keys, path))
+    if op == "upload_many":
+        source = files_to_send(job)
+        names = sorted(entry.name for entry in _files(source.name))
+        return lambda: _checked(peer.upload_many(source.name, names), len(names))
     if op == "download_file":
-        return lambda: _into_new_directory(lambda path: peer.download_file(key, f"{path}/object"))
+        return lambda: into_new_directory(lambda path: peer.download_file(key, f"{path}/object"))
     if op in ("list_objects", "list_arrow", "list_concurrent"):
         return getattr(peer, op)
     raise ValueError(f"unknown op {op!r}")
 
 
-def _into_new_directory(download: Callable[[str], Any]) -> int:
+def files_to_send(job: dict[str, Any]) -> tempfile.TemporaryDirectory[str]:
+    """A directory in memory with the files of an upload."""
+    folder = tempfile.TemporaryDirectory(dir="/dev/shm")
+    content = os.urandom(job["size"] // job["objects"])
+    for number in range(job["objects"]):
+        with open(f"{folder.name}/{number:06}", "wb") as file:
+            file.write(content)
+    return folder
+
+
+def _checked(sent: int, expected: int) -> None:
+    if sent != expected:
+        raise AssertionError(f"sent {sent} of {expected} files")
+
+
+def into_new_directory(download: Callable[[str], Any]) -> int:
     """Bytes of the files that ``download`` makes in a directory in memory."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
         download(path)
@@ -275,7 +295,7 @@ def _run_sync(peer: Peer, job: dict[str, Any]) -> dict[str, Any]:
     with ThreadPoolExecutor(threads) as pool:
         if not count:
             phase(job["seconds"] * 0.2)
-        elif job["op"] in ("get", "stream", "download_many", "get_many", "download_file"):
+        elif job["op"] in ("get", "stream", "download_many", "get_many", "download_file") and job["server"] != "far":
             peer.get("k1")  # a connection and what is loaded on first use, but not the memory of the large object
         with busy_thread(job["busy"]):
             usage = Usage()

@@ -76,6 +76,16 @@ class Obstore(Peer):
             return int(bulk.download(self.store, keys, path).bytes)
         return asyncio.run(self._each(keys, lambda key: self._to_file(key, path)))
 
+    def upload_many(self, folder: str, names: list[str]) -> int:
+        if bulk is not None:
+            return int(bulk.upload(self.store, folder, "up").objects)
+        return asyncio.run(self._each(names, lambda name: self._from_file(f"{folder}/{name}", f"up/{name}")))
+
+    async def _from_file(self, path: str, key: str) -> int:
+        with open(path, "rb") as file:  # noqa: ASYNC230 - as programs do
+            await obstore.put_async(self.store, key, file.read())
+        return 1
+
     def get_many(self, keys: list[str]) -> int:
         if bulk is not None:
             return sum(len(body) for _, body in bulk.get_many(self.store, keys))
