@@ -108,7 +108,7 @@ class Nginx(FailingProxy):
               if ngx.ctx.seen > 5000 then return ngx.ERROR end
             end }""",
         "announced too long": """header_filter_by_lua_block {
-            if ngx.ctx.bad and ngx.req.get_method() == "GET" and ngx.header.content_length then
+            if ngx.ctx.bad and ngx.req.get_method() == "GET" and ngx.header.content_length and math.random(20) == 1 then
               ngx.header.content_length = tonumber(ngx.header.content_length) + 10
             end }""",
         # What is left over must not be taken for the next answer.
