@@ -175,14 +175,15 @@ def _growth(thirds: list[list[dict[str, int]]], *, warm: bool) -> list[str]:
     return grown
 
 
-def left_behind(patience: float = 10.0) -> list[str]:
-    """Threads and live objects that are still there after some patience."""
+def left_behind(patience: float = 10.0, *, clients: int = 0) -> list[str]:
+    """Threads and live objects that are still there after some patience, beside so many clients."""
     deadline = time.monotonic() + patience
     while True:
         gc.collect()
         stats = obs.stats()
         # This thread's queue is its own, and so is the engine's for what nobody waits for any more.
-        left = [f"{name}: {stats[name]} are left" for name in _LIVE if stats[name] > 2 * (name == "live_queues")]
+        may_live = {"live_queues": 2, "live_clients": clients}
+        left = [f"{name}: {stats[name]} are left" for name in _LIVE if stats[name] > may_live.get(name, 0)]
         threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
         if threads:
             left.append(f"threads are left: {threads}")
