@@ -4,8 +4,8 @@
  * knows. Every line goes to them from memory of exactly its size. A reader of a few lines, written without looking at the other one,
  * says what the headers have to be; the sinks may hold no more than they were made for.
  *
- *   clang -fsanitize=fuzzer,address,undefined -DOB_LIBFUZZER -D_GNU_SOURCE -DOB_DEBUG -Icsrc tests/csrc/fuzz_headers.c $(ls csrc/*.c | grep -v attempt) \
- *     -ldl -pthread
+ *   clang -fsanitize=fuzzer,address,undefined -DOB_LIBFUZZER -D_GNU_SOURCE -DOB_DEBUG -Icsrc tests/csrc/fuzz_headers.c \
+ *     $(find csrc -name "ob_[b-z]*.c") -ldl -pthread
  *
  * Without libFuzzer, main() mutates answers by a fixed pseudo-random sequence: a.out [runs] [seed]
  */
