@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 import weakref
 from typing import Any
 
@@ -26,4 +26,4 @@ def token_of(store: Any) -> tuple[Any, ...]:
     if hasattr(store, "prefix"):
         return name, None if store.prefix is None else str(store.prefix)
     backend = store._backend  # noqa: SLF001 - every store has one
-    return name, _memories.setdefault(backend, uuid.uuid4().hex)
+    return name, _memories.setdefault(backend, os.urandom(16).hex())

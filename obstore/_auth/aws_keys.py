@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -84,4 +83,8 @@ def element_text(text: str, name: str) -> str | None:
     For the answers of services that give keys, which have no two of that name.
     """
     found = re.search(rf"<(?:[\w.-]+:)?{name}(?:\s[^<>]*)?>([^<]*)</", text)
-    return html.unescape(found[1]).strip() if found else None
+    if found is None:
+        return None
+    from html import unescape  # its table of names takes longer to import than all else here
+
+    return unescape(found[1]).strip()

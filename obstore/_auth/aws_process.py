@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import subprocess
 
 from obstore._auth.aws import AwsCredential
 from obstore._auth.aws_http import read_json
@@ -35,6 +33,9 @@ def process_credentials(command: str, profile: str) -> Op[AwsCredential]:
 
 def _run(command: str, who: str) -> AwsCredential:
     """Run the command, without a shell. Blocks until it ends."""
+    import shlex
+    import subprocess
+
     problem = hint = None
     output = b""
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlencode
 
 from obstore._auth.aws import AwsCredential
@@ -117,6 +116,8 @@ def _skew(answer: Answer, now: float) -> float:
     """How much the service's clock is ahead of ``now``, in seconds; 0 where it does not say."""
     if answer.date is None:
         return 0.0
+    from email.utils import parsedate_to_datetime
+
     try:
         return parsedate_to_datetime(answer.date).timestamp() - now
     except ValueError:

@@ -5,7 +5,6 @@ Python prepares once what they share; the C core does the rest for each (csrc/ob
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -70,9 +69,11 @@ def signing_form(
     signed = sorted([("host", host), *((name, " ".join(value.split())) for name, value in sent)])
     names = ";".join(name for name, _ in signed)
     lines = "".join(f"{name}:{value}\n" for name, value in signed)
+    from hmac import digest  # it loads OpenSSL
+
     key = f"AWS4{secret_access_key}".encode()
     for part in (date[:8], region, service, "aws4_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
+        key = digest(key, part.encode(), "sha256")
     return sent, SigningForm(
         "sigv4",
         f"{method}\n",

@@ -5,7 +5,6 @@ Their format: https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html
 
 from __future__ import annotations
 
-import configparser
 import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -91,6 +90,10 @@ def _label(name: str) -> tuple[str, str]:
 
 
 def _sections(text: str, path: str) -> dict[str, Section]:
+    if not text:
+        return {}
+    import configparser  # few programs have such files
+
     parser = configparser.RawConfigParser(default_section="\0", strict=False)
     line: int | None
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -35,7 +34,11 @@ class Checksum:
     def __init__(self, algorithm: str, crcs: Crcs, expected: str | None = None) -> None:
         self.algorithm = algorithm
         self.expected = expected
-        self._hash: Any = hashlib.sha256() if algorithm == "SHA256" else None
+        self._hash: Any = None
+        if algorithm == "SHA256":
+            from hashlib import sha256  # it loads OpenSSL, and few ask for it
+
+            self._hash = sha256()
         self._crc = zlib.crc32 if algorithm == "CRC32" else crcs.get(algorithm)
         self._value = 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from typing import TYPE_CHECKING
 
 from obstore import exceptions
@@ -65,7 +64,9 @@ def encryption(settings: S3Settings) -> tuple[tuple[Header, ...], tuple[Header, 
         return (), ()
     if kind == "sse-c":
         secret = base64.b64decode(settings.sse_customer_key_base64 or "")
-        digest = hashlib.md5(secret, usedforsecurity=False).digest()
+        from hashlib import md5  # it loads OpenSSL, and few ask for it
+
+        digest = md5(secret, usedforsecurity=False).digest()
         customer = (
             (f"{SSE}-customer-algorithm", "AES256"),
             (f"{SSE}-customer-key", base64.b64encode(secret).decode("ascii")),

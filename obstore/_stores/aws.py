@@ -1,4 +1,4 @@
-"""What an S3 store gets from the surroundings: files of the command line, and credentials of whoever runs the program.
+"""What an S3 store gets from the surroundings: the credentials of whoever runs the program.
 
 Imported when a store first needs it: programs that give all they need do not pay for it.
 """
@@ -9,48 +9,21 @@ import dataclasses
 import os
 import weakref
 from collections.abc import Hashable, Mapping
-from typing import NamedTuple
 
 from obstore._auth.aws import AwsSource
 from obstore._auth.aws_chain import ChainSource
 from obstore._auth.aws_express import ExpressSource
-from obstore._config.aws_chain import DEFAULT_PROFILE, ChainSettings, profile_of
-from obstore._config.aws_files import AwsPaths, endpoint_url, files_state, load
+from obstore._config.aws_chain import ChainSettings
+from obstore._config.aws_files import files_state
 from obstore._config.client import ClientOptions
 from obstore._config.keys import MergedSettings
 from obstore._dialect.s3 import S3Dialect
 from obstore._run import ClientHandle
-from obstore.exceptions import GenericError
 
-__all__ = ["AwsClients", "Configured", "chain", "configured", "sessions"]
+__all__ = ["AwsClients", "chain", "sessions"]
 
 # Nobody waits longer than this for the answer of a service that gives credentials.
 _SERVICE_TIMEOUT_S = 10.0
-
-
-class Configured(NamedTuple):
-    """What the files say of a store: ``None`` where they say nothing."""
-
-    region: str | None
-    endpoint: str | None
-
-
-def configured(merged: MergedSettings, environ: Mapping[str, str] = os.environ) -> Configured:
-    """Region and endpoint of the profile in use.
-
-    Raises:
-        GenericError: the program names a profile that is not there, or a file cannot be read.
-    """
-    paths = AwsPaths.find(environ)
-    config = load(paths)
-    profile = profile_of(merged)
-    if profile not in config.profiles and merged.is_given("profile") and profile != DEFAULT_PROFILE:
-        raise GenericError.of(
-            "Config",
-            f"there is no profile {profile!r} in {paths.config} or {paths.credentials}",
-            hint=f"profiles there: {', '.join(sorted(config.profiles)) or 'none'}",
-        )
-    return Configured(config.text(profile, "region"), endpoint_url("s3", config, profile, environ))
 
 
 def chain(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, NotRequired, Self, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypeAlias, TypedDict
 
 from obstore._auth.aws import default_source
 from obstore._config.client import ClientConfig, ClientOptions
@@ -18,6 +18,9 @@ from obstore._engine import lifecycle
 from obstore._engine._core import crc32c, crc64nvme
 from obstore._stores.remote import CloudStore
 from obstore._types import SupportsAsUri
+
+if TYPE_CHECKING:
+    from obstore._stores.aws_configured import Configured
 
 __all__ = ["S3Credential", "S3CredentialProvider", "S3Store"]
 
@@ -90,7 +93,7 @@ class S3Store(CloudStore):
             merged = merged.without_environment("endpoint", "endpoint_url_s3", "endpoint_url_sts")
         region = endpoint = chain = None
         if not (_named(merged, "region", "default_region") and _named(merged, "endpoint", "endpoint_url_s3")):
-            region, endpoint = _surroundings().configured(merged)
+            region, endpoint = _configured(merged)
         settings = S3Settings.build(
             merged,
             credential_provider=credential_provider is not None,
@@ -164,6 +167,13 @@ class S3Store(CloudStore):
 
 def _named(merged: MergedSettings, *keys: str) -> bool:
     return any(merged.text(key) for key in keys)
+
+
+def _configured(merged: MergedSettings) -> Configured:
+    """Region and endpoint by the files of the command line."""
+    with lifecycle.setting_up():
+        from obstore._stores.aws_configured import configured
+    return configured(merged)
 
 
 def _surroundings() -> Any:
