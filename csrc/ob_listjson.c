@@ -176,7 +176,7 @@ static bool is_kept(const ob_listjson *p) {
 /* The kept value is complete. 0, or -1 with the error set. */
 static int take_value(ob_listjson *p) {
   uint32_t off = (uint32_t)p->value_at, len = (uint32_t)(p->text_len - p->value_at);
-  const char *text = p->text + p->value_at;
+  const char *text = p->text != NULL ? p->text + p->value_at : ""; /* nothing was kept so far */
   if (inside(p) == C_PREFIXES) {
     ob_list_entry prefix = NO_ENTRY;
     prefix.key_off = off;

@@ -481,7 +481,7 @@ static int keep_etag(ob_listxml *p, ob_list_entry *entry) {
   while (p->text_len > p->value_at && is_space(p->text[p->text_len - 1])) p->text_len--;
   while (p->value_at < p->text_len && is_space(p->text[p->value_at])) p->value_at++;
   size_t len = p->text_len - p->value_at;
-  const char *text = p->text + p->value_at;
+  const char *text = p->text != NULL ? p->text + p->value_at : ""; /* nothing was kept so far */
   bool quoted = len > 1 && text[len - 1] == '"' && (text[0] == '"' || (len > 3 && memcmp(text, "W/\"", 3) == 0));
   if (len > 0 && !quoted) {
     if (add_text(p, "\"\"", 2) != 0) return -1;
@@ -600,7 +600,7 @@ static int end_element(ob_listxml *p) {
   }
 
   /* What remains is read now and leaves the arena. */
-  const char *text = p->text + p->value_at;
+  const char *text = p->text != NULL ? p->text + p->value_at : "";
   size_t len = p->text_len - p->value_at;
   p->text_len = p->value_at;
   while (len > 0 && is_space(text[0])) text++, len--;

@@ -112,10 +112,18 @@ static const char AZURE_PAGE[] = "<?xml version=\"1.0\"?><EnumerationResults "
                                  "Blob><BlobPrefix><Name>e/</Name>"
                                  "</BlobPrefix></Blobs><NextMarker>2!3--</NextMarker></EnumerationResults>";
 
+static const char JSON_PAGE[] = "{\"kind\":\"storage#objects\",\"nextPageToken\":\"t\",\"prefixes\":[\"d/"
+                                "\"],\"items\":[{\"name\":\"a\\u20ac\",\"size\":"
+                                "\"12\",\"updated\":\"2024-02-29T12:00:00.5Z\",\"etag\":\"e\",\"generation\":\"1\","
+                                "\"metadata\":{\"a\":[1,2.5e3,null]}}]}";
+
 static const struct {
   const char *text;
   size_t len;
-} SEEDS[] = {{S3_PAGE, sizeof S3_PAGE - 1}, {AZURE_PAGE, sizeof AZURE_PAGE - 1}, {USUAL_PAGE, sizeof USUAL_PAGE - 1}};
+} SEEDS[] = {{JSON_PAGE, sizeof JSON_PAGE - 1},
+             {S3_PAGE, sizeof S3_PAGE - 1},
+             {AZURE_PAGE, sizeof AZURE_PAGE - 1},
+             {USUAL_PAGE, sizeof USUAL_PAGE - 1}};
 
 static const char *const TOKENS[] = {"<",
                                      ">",
@@ -153,6 +161,12 @@ static const char *const TOKENS[] = {"<",
                                      "Z",
                                      "\xef\xbb\xbf",
                                      "9",
+                                     "{",
+                                     "}",
+                                     "\"\"",
+                                     ",",
+                                     "\\u",
+                                     "\"size\":\"\"",
                                      "99999999999",
                                      "<Name>",
                                      "<Blob>",

@@ -135,6 +135,8 @@ static void test_refusals(void) {
   refused("{\"items\": [{\"size\": \"1\"}]}", "an object has no name");
   refused("{\"items\": [{\"name\": \"a\", \"size\": \"x\"}]}", "a size is no number");
   refused("{\"items\": [{\"name\": \"a\", \"updated\": \"now\"}]}", "a time is not RFC 3339");
+  refused("{\"items\": [{\"size\": \"\"}]}", "a size is no number"); /* the first text that is kept is empty */
+  refused("{\"items\": [{\"updated\": \"\"}]}", "a time is not RFC 3339");
   static const char *const malformed[] = {
       "{]",    "{\"a\" 1}",           "{\"a\":,}", "{a:1}",      "{\"a\":1,}", "{\"a\":\"\\x\"}", "{\"a\":[1 2]}",
       "{} {}", "{\"a\":\"\\u12g4\"}", "{,}",       "{\"a\":'b'}"};
