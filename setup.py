@@ -52,7 +52,7 @@ extensions = [
             extra_compile_args=compile_args,
             extra_link_args=link_args,
         )
-        for name in ("future", "runner")
+        for name in ("future", "runner", "sync")
     ),
     *(
         Extension(

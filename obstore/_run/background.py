@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from math import inf
 from queue import SimpleQueue
 from typing import Any
 
@@ -103,7 +102,7 @@ class _Worker:
             while not self._wishes.empty():
                 self._wishes.get()()
             if self.under_way:
-                self.runner._turn(for_ever, inf)  # noqa: SLF001 - one turn of what `run` does
+                self.runner.turn(for_ever)
 
 
 def _nothing() -> Op[None]:

@@ -362,21 +362,23 @@ def test_second_interrupt_ends_the_patience() -> None:
     assert run(value(1)) == 1
 
 
-def test_interrupt_between_an_effect_and_its_wait_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_between_an_effect_and_its_wait_loses_nothing() -> None:
     """Signal handlers raise anywhere: also after a generator yielded and before anything was arranged to resume it."""
     log: list[str] = []
-    original = sync.SyncRunner.step
-    raised = []
+    runners = sync._runners()
 
-    def step(self: Any, task: Any, value: Any = None, error: Any = None) -> None:
-        if not raised:
-            raised.append(task.op.send(None))  # the effect is lost
-            raise KeyboardInterrupt
-        original(self, task, value, error)
+    class Interrupted(sync.SyncRunner):
+        def sleep(self, task: Any, seconds: float) -> Any:
+            if seconds == 60.0:
+                raise KeyboardInterrupt
+            return super().sleep(task, seconds)
 
-    monkeypatch.setattr(sync.SyncRunner, "step", step)
-    with pytest.raises(KeyboardInterrupt):
-        run(sleeping(60.0, log))
+    runners.insert(0, Interrupted())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(sleeping(60.0, log))
+    finally:
+        runners.pop(0)
     assert log == ["KeyboardInterrupt"]
 
 

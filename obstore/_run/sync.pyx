@@ -4,83 +4,95 @@ Each thread has a runner of its own (more while the user's code, called from an 
 the GIL and looks at signals, so Ctrl-C cancels the operation at once; its clean-up gets `SHIELD_SECONDS`.
 """
 
-from __future__ import annotations
-
 import heapq
-import math
 import os
 import sys
 import threading
-import time
 from collections import deque
-from typing import Any, TypeVar
+from time import monotonic
 
-from obstore._effects import Await, Call, Op
+from libc.math cimport INFINITY
+
 from obstore._engine import Queue
 from obstore._run import observe
-from obstore._run.runner import SHIELD_SECONDS, Runner, Task, ground, resume_posted
+from obstore._run.runner import SHIELD_SECONDS, ground, resume_posted
 
-T = TypeVar("T")
+from obstore._run.runner cimport Runner, Task
 
 WAKE = (1).to_bytes(8, sys.byteorder)  # what an eventfd takes; a pipe takes it as well
 
+cdef object modules = sys.modules
 
-class _Timer:
-    __slots__ = ("due", "task")
 
-    def __init__(self, due: float, task: Task) -> None:
+cdef class Timer:
+    """When a task is to go on; without a task: no more."""
+
+    cdef readonly double due
+    cdef public Task task
+
+    def __init__(self, double due, Task task):
         self.due = due
-        self.task: Task | None = task
+        self.task = task
 
-    def __lt__(self, other: _Timer) -> bool:
+    def __lt__(self, Timer other not None):
         return self.due < other.due
 
 
-class SyncRunner(Runner):
-    """Runs operations on the calling thread."""
+cdef class SyncRunner(Runner):
+    """Runs operations on the calling thread.
 
-    def __init__(self) -> None:
+    Attributes:
+        busy: an operation is under way.
+        timers: those that sleep, as a heap.
+        posted: what other threads want resumed.
+    """
+
+    cdef public bint busy
+    cdef readonly list timers
+    cdef readonly object posted
+
+    def __init__(self):
         super().__init__(inline=True)
-        self.busy = False
-        self.timers: list[_Timer] = []
-        self.posted: deque[tuple[Any, Any, BaseException | None]] = deque()
+        self.timers = []
+        self.posted = deque()
 
-    def open_queue(self) -> Queue:
+    def open_queue(self):
         return Queue()
 
-    def sleep(self, task: Task, seconds: float) -> _Timer:
-        timer = _Timer(time.monotonic() + seconds, task)
+    def sleep(self, Task task, seconds):
+        timer = Timer(monotonic() + seconds, task)
         heapq.heappush(self.timers, timer)
         return timer
 
-    def call(self, task: Task, effect: Call) -> None:
+    def call(self, Task task, effect):
         if self.queue is not None:
             self.queue.leave()  # the user's code may take its time
         task.result = effect.fn(*effect.args)
 
-    def wait_for(self, task: Task, effect: Await) -> Any:  # noqa: ARG002 - there is nobody to wake
+    def wait_for(self, Task task, effect):
+        # There is nobody to wake.
         close = getattr(effect.awaitable, "close", None)
         if close is not None:
             close()  # a coroutine that is never awaited would warn
         raise RuntimeError("no running event loop: an asynchronous callable needs the *_async functions")
 
-    def forget(self, task: Task) -> bool:
+    def forget(self, Task task):
         task.waiting.task = None
         return True
 
-    def lost(self, task: Task) -> bool:
+    def lost(self, Task task):
         # Signal handlers raise anywhere, also between a generator's yield and the wait that was to follow it.
-        return not task.op.gi_running  # type: ignore[attr-defined]
+        return not task.op.gi_running
 
-    def post(self, boarded: Any, value: Any, error: BaseException | None) -> None:
+    def post(self, boarded, value, error):
         self.posted.append((boarded, value, error))
         if self.queue is not None:  # made before anybody could learn of us
             os.write(self.queue.fileno(), WAKE)
 
-    def run(self, op: Op[T]) -> T:
+    def run(self, op):
         """Run one operation to its end."""
+        cdef Task root = Task(op, self, None, None)
         self.busy = True
-        root = Task(op, self, None, None)
         try:
             interrupt = self._drive(root)
         finally:
@@ -95,25 +107,25 @@ class SyncRunner(Runner):
                 raise error
             finally:
                 del error, interrupt  # the traceback holds this frame
-        return root.result  # type: ignore[no-any-return]
+        return root.result
 
-    def _drive(self, root: Task) -> BaseException | None:
+    cdef object _drive(self, Task root):
         """Turn until the operation is done; returns what interrupted it.
 
         A signal handler that raises, Ctrl-C above all, cancels the operation, which may clean up for `SHIELD_SECONDS`. A second
         interrupt ends the patience at once.
         """
-        interrupt: BaseException | None = None
-        give_up = math.inf
-        begun = False
+        cdef double give_up = INFINITY
+        cdef bint begun = False
+        interrupt = None
         while not root.done:
             try:
                 if begun:
                     self._turn(root, give_up)
                 else:
                     begun = True
-                    self.step(root)
-                if time.monotonic() < give_up:
+                    self._step(root, None, None)
+                if give_up == INFINITY or <double>monotonic() < give_up:
                     continue
                 break
             except BaseException as exc:  # noqa: BLE001 - raised again once everything is cleaned up
@@ -121,52 +133,55 @@ class SyncRunner(Runner):
                     break
                 interrupt = exc
             try:
-                give_up = time.monotonic() + SHIELD_SECONDS
-                self.cancel(root, interrupt)
+                give_up = <double>monotonic() + <double>SHIELD_SECONDS
+                self._cancel(root, interrupt)
             except BaseException:  # noqa: BLE001 - the second interrupt: the first one is raised
                 break
         return interrupt
 
-    def _abandon(self) -> None:
+    cdef int _abandon(self) except -1:
         """The operation is left behind: nothing of it may ever be resumed on this thread."""
         if self in _runners():
             _runners().remove(self)
         ground(self)
         if self.queue is not None:
             self.queue.close()
+        return 0
 
-    def _turn(self, root: Task, give_up: float) -> None:
-        """Do what is due, or wait for it, until ``give_up`` at the latest."""
-        posted = self.posted
-        while posted:
-            resume_posted(*posted.popleft())
+    def turn(self, Task root not None):
+        """Do what is due, or wait for it. ``root``: the task to return for once it is done."""
+        self._turn(root, INFINITY)
+
+    cdef int _turn(self, Task root, double give_up) except -1:
+        """The same, until ``give_up`` at the latest."""
+        cdef Timer timer
+        cdef Task task
+        cdef double due = give_up
+        while self.posted:
+            resume_posted(*self.posted.popleft())
             if root.done:
-                return
-        timers = self.timers
-        due = give_up
-        while timers:
-            timer = timers[0]
+                return 0
+        while self.timers:
+            timer = self.timers[0]
             if timer.task is None:
-                heapq.heappop(timers)
+                heapq.heappop(self.timers)
                 continue
-            if timer.due > time.monotonic():
+            if timer.due > <double>monotonic():
                 due = min(due, timer.due)
                 break
-            heapq.heappop(timers)
+            heapq.heappop(self.timers)
             task, timer.task = timer.task, None
             if task.waiting is timer:
-                self.step(task)
-            return
-        if self.ready:
+                self._step(task, None, None)
+            return 0
+        if self.ready or _wait(self._usable_queue(), -1.0 if due == INFINITY else max(0.0, due - <double>monotonic())):
             self.pump()
-            return
-        if _wait(self.usable_queue(), -1.0 if due == math.inf else max(0.0, due - time.monotonic())):
-            self.pump()
+        return 0
 
 
-def _wait(queue: Queue, seconds: float) -> bool:
+cdef bint _wait(queue, double seconds) except -1:
     """Sleep until the queue has something, at most ``seconds`` (negative: no limit). Whether it may have."""
-    if "gevent.monkey" in sys.modules:
+    if "gevent.monkey" in modules:
         from obstore._run import gevent
 
         if gevent.patched():
@@ -178,19 +193,21 @@ def _wait(queue: Queue, seconds: float) -> bool:
 _local = threading.local()
 
 
-def _runners() -> list[SyncRunner]:
+def _runners():
     """This thread's runners: one, and one more for every level at which the user's code, called by us, calls us again."""
     try:
-        return _local.runners  # type: ignore[no-any-return]
+        return _local.runners
     except AttributeError:
         _local.runners = []
-        return _local.runners  # type: ignore[no-any-return]
+        return _local.runners
 
 
-def run(op: Op[T]) -> T:
+def run(op):
     """Run an operation on the calling thread and return its result, or raise its error."""
+    cdef SyncRunner runner
+    cdef list runners
     if observe.watching():
-        op = observe.watched(op, sys._getframe(1))  # noqa: SLF001 - names the operation
+        op = observe.watched(op, sys._getframe(0))  # names the operation; compiled functions have no frame
     runners = _runners()
     for runner in runners:
         if not runner.busy:
@@ -201,5 +218,5 @@ def run(op: Op[T]) -> T:
     try:
         return runner.run(op)
     finally:
-        if len(runners) > 1 and not runners[0].busy:
+        if len(runners) > 1 and not (<SyncRunner>runners[0]).busy:
             del runners[1:]
