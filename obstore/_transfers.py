@@ -174,6 +174,13 @@ def upload_file(job: Job, store: Any, file: Any, path: str, attributes: Any, opt
     return _sending.Sending(backend, _sending.batches([pair]), options, job.result, job.meter, make).run()
 
 
+def upload_pairs(job: Job, store: Any, pairs: Iterable[tuple[str, str]], options: Options) -> BulkResult:
+    """Files to objects whose keys are given."""
+    files = ((next(_files([path])), key) for path, key in pairs)
+    sending = _sending.Sending(backend_of(store), _sending.batches(files), options, job.result, job.meter)
+    return job.run(sending.run())
+
+
 def upload(
     job: Job,
     store: Any,

@@ -176,7 +176,7 @@ class UploadTask(StoreTask):
     def work(self, unit: list[Any], result: BulkResult) -> Op[str]:
         """Upload a unit."""
         (backend,) = self.backends()
-        attributes = {file.path: given for file, _, given in unit}
+        attributes = {file.path: given for file, _, given in unit if given}
         pairs = [(file, key) for file, key, _ in unit]
         yield from _sending.Sending(
             backend,
@@ -184,7 +184,7 @@ class UploadTask(StoreTask):
             self._options,
             result,
             Meter(),
-            lambda file: dict(attributes[file.path] or {}),
+            (lambda file: dict(attributes.get(file.path, {}))) if attributes else None,
         ).run()
         return ""
 

@@ -98,7 +98,7 @@ class Copying:
     def _one(self, key: str, size: int | None) -> Op[int]:
         to = self._rename(key)
         server = self._server
-        if server is not None and (size is None or size <= server.dialect.max_copy_bytes or server.is_same):
+        if server is not None and (server.is_same or size is None or size <= server.dialect.max_copy_bytes):
             try:
                 yield from server.backend.copy(key, to, overwrite=self._options.overwrite)
             except PermissionDeniedError:

@@ -122,7 +122,7 @@ class BulkResult:
         }
 
     def __str__(self) -> str:
-        parts = [f"{self.objects:,} objects, {human_bytes(self.bytes)}"]
+        parts = [f"{self.objects:,} object{'' if self.objects == 1 else 's'}, {human_bytes(self.bytes)}"]
         parts += [
             f"{count:,} {name}" for name, count in (("skipped", self.skipped), ("deleted", self.deleted)) if count
         ]

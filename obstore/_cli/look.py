@@ -78,7 +78,7 @@ def _file_meta(file: File, base: str) -> dict[str, Any]:
     }
 
 
-@click.command("ls")
+@click.command("ls", short_help="List objects and prefixes.")
 @click.argument("urls", nargs=-1, required=True)
 @click.option("--long", "-l", is_flag=True, help="With size and time.")
 @click.option("--human", "-H", is_flag=True, help="Sizes as 1.5 MiB.")
@@ -183,7 +183,7 @@ def _write_table(places: list[Place], include: Any, exclude: Any, arrow: str | N
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
 
 
-@click.command("find")
+@click.command("find", short_help="Print the URLs of objects by name, size, age.")
 @click.argument("urls", nargs=-1, required=True)
 @click.option("--name", metavar="PATTERN", help="Only where the last part of the path matches.")
 @click.option("--larger", type=Size(), metavar="SIZE", help="Only objects of more bytes.")
@@ -238,7 +238,7 @@ def _age(text: str) -> timedelta:
         raise click.BadParameter(str(error)) from None
 
 
-@click.command("du")
+@click.command("du", short_help="Count objects and bytes.")
 @click.argument("urls", nargs=-1, required=True)
 @click.option("--human", "-H", is_flag=True, help="Sizes as 1.5 MiB.")
 @options.command(filters=True)
@@ -246,39 +246,40 @@ def du(urls: tuple[str, ...], human: bool, include: Any, exclude: Any, connectio
     """Count objects and bytes below each URL."""
     for url in urls:
         count = total = 0
-        for meta in objects_below(Place(url, connection), include, exclude):
+        place = Place(url, connection)
+        for meta in objects_below(place, include, exclude):
             count += 1
             total += meta["size"]
-        text = f"{size_text(total, human=human)} in {count:,} object{'' if count == 1 else 's'}: {url}"
-        out.line(text, {"url": url, "objects": count, "bytes": total})
+        text = f"{size_text(total, human=human)} in {count:,} object{'' if count == 1 else 's'}: {place.text}"
+        out.line(text, {"url": place.text, "objects": count, "bytes": total})
 
 
-@click.command("stat")
+@click.command("stat", short_help="Show size, time, attributes, metadata.")
 @click.argument("urls", nargs=-1, required=True)
 @options.command()
 def stat(urls: tuple[str, ...], connection: Connection, out: Output) -> None:
     """Show what is known of objects, attributes and metadata included."""
     for url in urls:
         place = Place(url, connection)
-        store = place.needs_store("stat")
-        with obstore.get(store, place.key, options={"head": True}) as result:
-            value = {**listed(result.meta, url), "attributes": dict(result.attributes)}
+        store, key = place.opened("stat")
+        with obstore.get(store, obstore.RawKey(key), options={"head": True}) as result:
+            value = {**listed(result.meta, place.text), "attributes": dict(result.attributes)}
         lines = [f"{name + ':':<15}{text}" for name, text in value.items() if name != "attributes" and text is not None]
         lines += [f"{name + ':':<15}{text}" for name, text in value["attributes"].items()]
         out.line("\n".join(lines), value)
 
 
-@click.command("cat")
+@click.command("cat", short_help="Write content to standard output.")
 @click.argument("urls", nargs=-1, required=True)
 @options.command()
 def cat(urls: tuple[str, ...], connection: Connection, out: Output) -> None:  # noqa: ARG001 - all commands have it
     """Write the content of objects to standard output, one after the other."""
     for url in urls:
-        for place, key in _each(Place(url, connection), "cat"):
-            _pour(place, key, None)
+        for store, key in _each(Place(url, connection), "cat"):
+            _pour(store, key, None)
 
 
-@click.command("head")
+@click.command("head", short_help="Write the first lines or bytes of objects.")
 @click.argument("urls", nargs=-1, required=True)
 @click.option("--bytes", "-c", "count", type=Size(), metavar="SIZE", help="So many bytes instead of lines.")
 @click.option("--lines", "-n", type=click.IntRange(1), default=10, show_default=True, help="So many lines.")
@@ -292,31 +293,30 @@ def head(
 ) -> None:
     """Write the first lines, or bytes, of objects to standard output; the rest is not fetched."""
     for url in urls:
-        for place, key in _each(Place(url, connection), "head"):
+        for store, key in _each(Place(url, connection), "head"):
             if count is not None:
-                _pour(place, key, count)
+                _pour(store, key, count)
             else:
-                _pour_lines(place, key, lines)
+                _pour_lines(store, key, lines)
 
 
-def _each(place: Place, command: str) -> Iterator[tuple[Place, str]]:
-    place.needs_store(command)
-    if not place.is_pattern:
-        yield place, place.key
+def _each(place: Place, command: str) -> Iterator[tuple[Any, str]]:
+    if not place.is_pattern or place.path is not None:
+        yield place.opened(command)
         return
     for meta in objects_below(place):
-        yield place, meta["path"]
+        yield place.store, meta["path"]
 
 
-def _pour(place: Place, key: str, count: int | None) -> None:
-    result = obstore.get(place.store, key, options=None if count is None else {"range": (0, count)})
+def _pour(store: Any, key: str, count: int | None) -> None:
+    result = obstore.get(store, obstore.RawKey(key), options=None if count is None else {"range": (0, count)})
     for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
         sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()
 
 
-def _pour_lines(place: Place, key: str, lines: int) -> None:
-    with obstore.get(place.store, key) as result:
+def _pour_lines(store: Any, key: str, lines: int) -> None:
+    with obstore.get(store, obstore.RawKey(key)) as result:
         for chunk in result.stream(min_chunk_size=64 << 10):
             parts = bytes(chunk).splitlines(keepends=True)[:lines]
             sys.stdout.buffer.write(b"".join(parts))
@@ -326,7 +326,7 @@ def _pour_lines(place: Place, key: str, lines: int) -> None:
     sys.stdout.buffer.flush()
 
 
-@click.command("sign")
+@click.command("sign", short_help="Make URLs that give access for a while.")
 @click.argument("urls", nargs=-1, required=True)
 @click.option(
     "--expires", default="1h", show_default=True, metavar="AGE", help="How long the URL holds: 90s, 15m, 7d ..."
@@ -338,7 +338,7 @@ def sign(urls: tuple[str, ...], expires: str, method: str, connection: Connectio
     for url in urls:
         place = Place(url, connection)
         signed = obstore.sign(place.needs_store("sign"), method.upper(), place.key, expires_in=_age(expires))  # type: ignore[call-overload]
-        out.line(signed, {"url": url, "signed": signed, "method": method.upper()})
+        out.line(signed, {"url": place.text, "signed": signed, "method": method.upper()})
 
 
 COMMANDS = (ls, find, du, stat, cat, head, sign)

@@ -25,6 +25,9 @@ def cli() -> None:
 
     URLs are s3://bucket/key, gs://bucket/key, az://container/key, https://host/path, file:///path; anything else is a local path.
     * and ? match within a path segment, ** across them; quote them from the shell.
+
+    Credentials are found as the cloud's own tools find them; --endpoint, --profile, --config and --config-file of each command say
+    otherwise.
     """
 
 

@@ -25,12 +25,12 @@ from obstore._cli.options import Limits, Size
 from obstore._cli.place import Connection, Place, UsageError
 from obstore._cli.show import Output, complain
 from obstore._run import run as run_op
-from obstore._transfers import Job, noting
+from obstore._transfers import Job, noting, upload_pairs
 
 _PIPE_BYTES = 1 << 20
-_DOWN = ("connections", "memory", "verify", "resume", "overwrite")
-_UP = ("connections", "memory", "resume", "overwrite")
-_ACROSS = ("connections", "memory", "overwrite")
+_DOWN = ("connections", "memory", "rate", "verify", "resume", "overwrite")
+_UP = ("connections", "memory", "rate", "resume", "overwrite")
+_ACROSS = ("connections", "memory", "rate", "overwrite")
 
 
 def _copy(
@@ -170,15 +170,7 @@ def _send(
         planned = BulkResult()
         planned.actions = [Action("upload", path, os.path.getsize(path)) for path, _ in files]
         return planned
-    result = BulkResult()
-    began = time.monotonic()
-    for path, key in files:
-        result.add(
-            bulk.upload_file(
-                target.store, path, obstore.RawKey(key), progress=out.progress and len(files) == 1, **limits.only(*_UP)
-            )
-        )
-    result.seconds = time.monotonic() - began
+    result = upload_pairs(Job("upload", out.progress), target.store, files, make_options(**limits.only(*_UP)))
     if move:
         failed = {failure.path for failure in result.failures}
         for path, _ in files:
@@ -230,6 +222,10 @@ def _copy_command(
     for source in sources:
         total.add(_copy(source, last, out, limits, dry_run=dry_run, **how))
     total.seconds = time.monotonic() - began
+    if not limits.only("overwrite")["overwrite"]:  # what is there was to be left alone
+        there = [failure for failure in total.failures if isinstance(failure.error, FileExistsError)]
+        total.failures = [failure for failure in total.failures if failure not in there]
+        total.skipped += len(there)
     if last.is_pipe:
         return 0
     return out.finish(total, dry_run=dry_run)
@@ -238,7 +234,15 @@ def _copy_command(
 _NO_CLOBBER = click.option("--no-clobber", is_flag=True, help="Leave alone what is at the target.")
 
 
-@click.command("cp")
+_CP_EXAMPLES = """\b
+Examples:
+  obstore cp report.csv s3://bucket/reports/
+  obstore cp -r s3://bucket/logs/2024 ./logs --include '*.gz'
+  obstore cp 's3://bucket/parts/*.csv' gs://other/parts/
+  tar c data | obstore cp - s3://bucket/data.tar"""
+
+
+@click.command("cp", epilog=_CP_EXAMPLES, short_help="Copy up, down, or between stores.")
 @click.argument("arguments", nargs=-1, metavar="SOURCE... TARGET")
 @options.RECURSIVE
 @options.DRY_RUN
@@ -272,7 +276,7 @@ def cp(
     )
 
 
-@click.command("mv")
+@click.command("mv", short_help="Copy, then remove the sources.")
 @click.argument("arguments", nargs=-1, metavar="SOURCE... TARGET")
 @options.RECURSIVE
 @options.DRY_RUN
@@ -305,7 +309,12 @@ def mv(
     )
 
 
-@click.command("sync")
+_SYNC_EXAMPLES = """\b
+Examples:
+  obstore sync ./site s3://bucket/site --delete --dry-run"""
+
+
+@click.command("sync", epilog=_SYNC_EXAMPLES, short_help="Copy what is missing or differs.")
 @click.argument("source")
 @click.argument("target")
 @click.option("--delete", is_flag=True, help="Delete at the target what the source lacks.")
@@ -340,12 +349,19 @@ def sync(
         include=include or None,
         exclude=exclude or None,
         progress=out.progress and not dry_run,
-        **limits.only("connections", "memory", "verify"),
+        **limits.only("connections", "memory", "rate", "verify"),
     )
     return out.finish(result, dry_run=dry_run)
 
 
-@click.command("rm")
+_RM_EXAMPLES = """\b
+Examples:
+  obstore rm s3://bucket/one-object
+  obstore rm -r s3://bucket/prefix --exclude '*.keep'
+  obstore rm 's3://bucket/**'"""
+
+
+@click.command("rm", epilog=_RM_EXAMPLES, short_help="Delete objects.")
 @click.argument("urls", nargs=-1, required=True)
 @options.RECURSIVE
 @options.DRY_RUN
@@ -389,7 +405,7 @@ def rm(
     return out.finish(total, dry_run=dry_run)
 
 
-@click.command("bench")
+@click.command("bench", short_help="Measure writing, reading, deleting.")
 @click.argument("url")
 @click.option("--size", type=Size(), default="1MiB", show_default=True, metavar="SIZE", help="Bytes of each object.")
 @click.option("--count", type=click.IntRange(1), default=64, show_default=True, help="Objects.")
@@ -401,11 +417,12 @@ def bench(url: str, size: int, count: int, connection: Connection, out: Output, 
     base = f"{place.key.rstrip('/')}/" if place.key.strip("/") else ""
     keys = [f"{base}obstore-bench-{secrets.token_hex(4)}/{number:06}" for number in range(count)]
     body = os.urandom(size)
-    given = limits.only("connections", "memory")
+    given = limits.only("connections", "memory", "rate")
+    reading = limits.only("connections", "memory")
     try:
         for name, work in (
             ("put", lambda: bulk.put_many(store, ((key, body) for key in keys), **given)),
-            ("get", lambda: sum(len(read) for _, read in bulk.get_many(store, keys, **given))),
+            ("get", lambda: sum(len(read) for _, read in bulk.get_many(store, keys, **reading))),
         ):
             began = time.monotonic()
             work()

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from obstore._bulk.options import parse_size
-from obstore._cli.place import Connection
+from obstore._cli.place import SCHEMES, Connection
 from obstore._cli.show import Output
 
 Command = Callable[..., Any]
@@ -34,10 +34,23 @@ def _setting(_context: click.Context, _param: click.Parameter, values: tuple[str
     settings = {}
     for text in values:
         name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE")
+        scheme, colon, rest = name.partition(":")
+        if not equals or not name or (colon and (scheme not in SCHEMES or not rest)):
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE, nor s3:NAME=VALUE, gs:..., az:...")
         settings[name] = value
     return settings
+
+
+def _settings_file(context: click.Context, param: click.Parameter, path: str | None) -> dict[str, str]:
+    """Lines of NAME=VALUE; empty ones and those that begin with # aside."""
+    if path is None:
+        return {}
+    with open(path, encoding="utf-8") as file:
+        lines = [line.strip() for line in file]
+    for number, line in enumerate(lines, 1):
+        if line and not line.startswith("#") and not line.partition("=")[1]:
+            raise click.BadParameter(f"{path}, line {number}, is not NAME=VALUE")  # not shown: it may be a secret
+    return _setting(context, param, tuple(line for line in lines if line and not line.startswith("#")))
 
 
 def _all(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -60,7 +73,14 @@ _CONNECTION = _all(
         metavar="NAME=VALUE",
         multiple=True,
         callback=_setting,
-        help="Any setting of the store; may be repeated.",
+        help="Any setting of the stores, or s3:NAME=VALUE, gs:..., az:... of those of one kind; may be repeated.",
+    ),
+    click.option(
+        "--config-file",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        callback=_settings_file,
+        help="Lines of NAME=VALUE as for --config: keys and tokens need not be on the command line.",
     ),
 )
 _OUTPUT = _all(
@@ -78,6 +98,7 @@ TRANSFER = _all(
         "--connections", "-j", type=click.IntRange(1, 10_000), metavar="N", help="Connections at a time (64)."
     ),
     click.option("--memory", type=Size(), metavar="SIZE", help="Bytes in memory at most, such as 64MiB (256MiB)."),
+    click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests a second at most."),
     click.option("--no-verify", is_flag=True, help="Do not compare with the service's checksums."),
     click.option("--no-resume", is_flag=True, help="Do not go on from what an earlier run left."),
     click.option("--progress/--no-progress", default=None, help="Show progress (default: on a terminal)."),
@@ -92,6 +113,7 @@ def command(*, transfers: bool = False, filters: bool = False) -> Callable[[Comm
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
         def call(**given: Any) -> Any:
+            given["config"] = {**given.pop("config_file"), **given["config"]}
             names = ("endpoint", "region", "profile", "no_sign_request", "insecure", "config")
             given["connection"] = Connection({name: given.pop(name) for name in names})
             progress = given.pop("progress", None)
@@ -100,6 +122,7 @@ def command(*, transfers: bool = False, filters: bool = False) -> Callable[[Comm
                 given["limits"] = Limits(
                     connections=given.pop("connections"),
                     memory=given.pop("memory"),
+                    rate=given.pop("rate"),
                     verify=not given.pop("no_verify"),
                     resume=not given.pop("no_resume"),
                 )

@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote
 
-import obstore
 from obstore._bulk.match import is_glob
 from obstore._config.url import split_url
-from obstore.store import from_url
+from obstore.exceptions import GenericError
+from obstore.store import LocalStore, from_url
 
 _CLOUD = ("s3", "gcs", "azure")
+# What a setting may be meant for: ``--config gs:base_url=...``.
+SCHEMES = {"s3": "s3", "gs": "gcs", "az": "azure"}
+# An endpoint that the environment names is meant, also where it is not encrypted.
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gcs": ("STORAGE_EMULATOR_HOST", "GOOGLE_BASE_URL"),
+    "azure": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
 
 
 class UsageError(ValueError):
@@ -34,20 +42,30 @@ class Connection:
         return self._stores[base]
 
     def _arguments(self, kind: str) -> dict[str, Any]:
+        client: dict[str, Any] = {"allow_invalid_certificates": True} if self._options.get("insecure") else {}
+        if kind == "http":
+            return {"client_options": {**client, "allow_http": True}}
         if kind not in _CLOUD:
-            return {} if kind == "memory" else {"client_options": {"allow_http": True}} if kind == "http" else {}
-        config: dict[str, Any] = dict(self._config)
-        for name in ("endpoint", "region", "profile"):
-            if self._options.get(name) and (kind == "s3" or name == "endpoint"):
+            return {}
+        config: dict[str, Any] = {}
+        for name, value in self._config.items():  # those of one kind of store after those of all
+            scheme, colon, rest = name.partition(":")
+            if not colon:
+                config.setdefault(name, value)
+            elif SCHEMES[scheme] == kind:
+                config[rest] = value
+        address = "base_url" if kind == "gcs" else "endpoint"
+        if self._options.get("endpoint"):
+            config.setdefault(address, self._options["endpoint"])
+        for name in ("region", "profile"):
+            if self._options.get(name) and kind == "s3":
                 config[name] = self._options[name]
         if self._options.get("no_sign_request"):
             config["skip_signature"] = True
-        client: dict[str, Any] = {}
-        endpoint = str(config.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or "")
-        if endpoint.startswith("http://"):
+        named = [config.get("endpoint"), config.get("endpoint_url"), config.get("base_url")]
+        named += [os.environ.get(name) for name in _ENDPOINTS[kind]]
+        if any(str(endpoint).startswith("http://") for endpoint in named if endpoint):
             client["allow_http"] = True  # who writes http:// means it
-        if self._options.get("insecure"):
-            client["allow_invalid_certificates"] = True
         return {"config": config, **({"client_options": client} if client else {})}
 
 
@@ -55,7 +73,7 @@ class Place:
     """One argument.
 
     Attributes:
-        text: as given.
+        text: as given, without a password.
         store: of a URL, else ``None``.
         key: in the store: an object's, a prefix, or a pattern; "" for all.
         path: on this machine, else ``None``.
@@ -69,13 +87,19 @@ class Place:
         self.path: Path | None = None
         self.is_pipe = text == "-"
         self._base = ""
+        self._is_http = False
         if self.is_pipe:
             return
         scheme = text.partition("://")[0] if "://" in text else ""
         if scheme == "file":
             self.path = Path(split_url(text, "local").path or "/")
         elif scheme:
-            self._split(text, scheme, connection)
+            try:
+                self._split(text, scheme, connection)
+            except GenericError as error:
+                if error.status is None and error.url is None:  # not a service's: the URL is none
+                    raise UsageError(f"{self.text}: {error}") from None
+                raise
         else:
             self.path = Path(text).expanduser()
 
@@ -83,14 +107,29 @@ class Place:
         head, _, rest = text.partition("://")
         authority, _, key = rest.partition("/")
         base = f"{head}://{authority}"
-        kind: str = "memory" if scheme == "memory" else split_url(base + "/").scheme
+        kind: str
         if scheme in ("http", "https"):
-            found = split_url(text if not is_glob(text) else urlsplit(text)._replace(query="", fragment="").geturl())
+            # A question mark before an equals sign begins a query, as of a presigned URL; else it is a wildcard.
+            path, mark, query = key.partition("?")
+            if "=" not in query:
+                path, mark, query = key, "", ""
+            found = split_url(f"{base}/{quote(path, safe='/%')}")
             kind = found.scheme
-            if kind in _CLOUD:
+            if kind in _CLOUD and not query:
                 key = found.prefix or ""
                 base = text[: len(text) - len(key)] if key and text.endswith(key) else text
-        self._base = base.rstrip("/") + "/"
+            else:
+                # URLs are pasted as browsers show them: encoded. The query goes with every request.
+                self._is_http = True
+                kind = "http"
+                key = unquote(path)
+                base = f"{base}/{mark}{query}"
+                shown = f"{head}://{authority.rpartition('@')[2]}"
+                self.text = f"{shown}/{path}"
+                self._base = f"{shown}/"
+        else:
+            kind = "memory" if scheme == "memory" else split_url(base + "/").scheme
+        self._base = self._base or base.rstrip("/") + "/"
         self.store = connection.store(base, kind)
         self.key = key
 
@@ -118,7 +157,7 @@ class Place:
 
     def url(self, key: str) -> str:
         """The URL of a key in the same store."""
-        return f"{self._base}{key}"
+        return f"{self._base}{quote(key) if self._is_http else key}"
 
     def needs_store(self, command: str) -> Any:
         """The store.
@@ -130,12 +169,15 @@ class Place:
             raise UsageError(f"{command} takes URLs such as s3://bucket/key, not {self.text!r}")
         return self.store
 
-    def is_object(self) -> bool:
-        """Whether the key is that of an object."""
-        if not self.key or self.key.endswith("/") or self.is_pattern:
-            return False
-        try:
-            obstore.head(self.store, self.key)
-        except FileNotFoundError:
-            return False
-        return True
+    def opened(self, command: str) -> tuple[Any, str]:
+        """Store and key, of a local file as well.
+
+        Raises:
+            UsageError: it is standard input, or a directory.
+        """
+        if self.path is None:
+            return self.needs_store(command), self.key
+        if self.path.is_dir():
+            raise UsageError(f"{self.text} is a directory")
+        path = self.path.absolute()
+        return LocalStore(path.parent), path.name

@@ -47,7 +47,11 @@ class Output:
             click.echo(str(result))
         if result.stopped:
             return INTERRUPTED
-        return SOME_FAILED if result.failures else OK
+        if not result.failures:
+            return OK
+        # Of nothing but missing objects, or forbidden ones, scripts want to know that.
+        codes = {code_of(failure.error) for failure in result.failures}
+        return SOME_FAILED if result.objects or len(codes) > 1 else codes.pop()
 
 
 def complain(what: str, error: BaseException) -> None:

@@ -236,7 +236,7 @@ def test_failures_are_told_and_the_rest_is_done(fake_s3: FakeS3, sh: Shell, tmp_
     ]
     code, out, err = sh("cp", "-r", *options, "s3://bucket/d", str(tmp_path / "out"))
     assert code == 1
-    assert "1 objects, 1 B, 1 failed" in out
+    assert "1 object, 1 B, 1 failed" in out
     assert err.count("\n") == 1
     assert err.startswith("obstore: d/../escape: ")
     assert os.listdir(tmp_path / "out") == ["ok"]

@@ -51,5 +51,5 @@ def test_scripts_do_what_they_say(bucket: Subject, tmp_path: Path) -> None:
     (out / "extra").write_bytes(b"x")
     bucket.judge_put("logs/new.txt", b"new")
     shown = run_example(bucket, "mirror.py", f"s3://{bucket.bucket}/logs", str(out))
-    assert shown.startswith("1 objects, 3 B, 20 skipped, 1 deleted")
+    assert shown.startswith("1 object, 3 B, 20 skipped, 1 deleted")
     assert not (out / "extra").exists()
