@@ -207,7 +207,11 @@ def test_local_files_as_urls(sh: Shell, tmp_path: Path) -> None:
         (["cp", "--config", "oops", "a", "s3://b/k"], 2, "NAME=VALUE"),
         (["cp", "--config", "oops=1", "a", "s3://b/k"], 2, "oops"),
         (["rm", "local"], 2, "takes URLs"),
-        (["ls", "xyz://b"], 1, "xyz"),
+        (["ls", "xyz://b"], 2, "xyz"),
+        (["ls", "s3://"], 2, "s3://bucket"),
+        (["ls", "--config", "ftp:a=b", "s3://b"], 2, "NAME=VALUE"),
+        (["ls", "--config-file", "none", "s3://b"], 2, "none"),
+        (["cp", "--rate", "0", "a", "s3://b/k"], 2, "--rate"),
         (["nonsense"], 2, "nonsense"),
         (["mv", "--no-clobber", "a", "s3://b/k"], 2, "did not copy"),
         (["sync", "-", "s3://b/k"], 2, "directories and prefixes"),
@@ -241,9 +245,49 @@ def test_failures_are_told_and_the_rest_is_done(fake_s3: FakeS3, sh: Shell, tmp_
     assert err.startswith("obstore: d/../escape: ")
     assert os.listdir(tmp_path / "out") == ["ok"]
     code, _, err = sh("cp", *options, "s3://bucket/none", str(tmp_path / "out"))
-    assert (code, "none" in err) == (1, True)
+    assert (code, "none" in err) == (3, True)  # nothing but what is not there
     code, _, err = sh("cat", *options, "s3://bucket/none")
     assert code == 3
+
+
+def test_settings_of_one_kind_of_store(tmp_path: Path) -> None:
+    from obstore._cli.place import Connection
+
+    given = {"region": "everywhere", "s3:region": "here", "gs:base_url": "http://127.0.0.1:1"}
+    connection = Connection({"config": given, "endpoint": "http://127.0.0.1:2"})
+    assert connection._arguments("s3") == {
+        "config": {"region": "here", "endpoint": "http://127.0.0.1:2"},
+        "client_options": {"allow_http": True},
+    }
+    assert connection._arguments("gcs")["config"] == {"region": "everywhere", "base_url": "http://127.0.0.1:1"}
+    assert connection._arguments("http") == {"client_options": {"allow_http": True}}
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "shown", "url"),
+    [
+        ("https://host/a%20b/c.txt", "a b/c.txt", "https://host/a%20b/c.txt", "https://host/k%20x"),
+        ("https://user:secret@host/x", "x", "https://host/x", "https://host/k%20x"),
+        ("https://host/big.bin?X-Sig=a%2Fb&Y=1", "big.bin", "https://host/big.bin", "https://host/k%20x"),
+        ("https://host/a?.txt", "a?.txt", "https://host/a?.txt", "https://host/k%20x"),
+        ("s3://bucket/a%20b?x=1", "a%20b?x=1", "s3://bucket/a%20b?x=1", "s3://bucket/k x"),
+    ],
+)
+def test_urls_are_understood_as_they_are_pasted(text: str, key: str, shown: str, url: str) -> None:
+    from obstore._cli.place import Connection, Place
+
+    place = Place(text, Connection({}))
+    assert (place.key, place.text, place.url("k x")) == (key, shown, url)
+    assert place.is_pattern == ("?" in key)
+
+
+def test_presigned_urls_are_read_as_they_are(bucket: Subject, sh: Shell) -> None:
+    bucket.judge_put("with space.txt", b"signed")
+    signed = sh("sign", url(bucket, "with space.txt"))[1].strip()
+    assert sh("cat", signed)[1] == "signed"
+    assert sh("cp", signed, ".")[0] == 0
+    assert Path("with space.txt").read_bytes() == b"signed"
+    assert "X-Amz-Signature" not in "".join(map(str, sh("stat", signed.replace("with", "none"))))
 
 
 def test_denied(fake_s3: FakeS3, sh: Shell) -> None:
