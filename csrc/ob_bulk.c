@@ -416,7 +416,7 @@ static void take_ended(ob_bulk *bulk) {
   ob_transfer *next;
   for (ob_transfer *x = ob_cq_take(bulk->cq); x != NULL; x = next) {
     next = ob_transfer_next_taken(x);
-    int events = ob_transfer_events(x);
+    int events = ob_transfer_events(x, bulk->cq);
     if ((events & OB_EVENT_END) != 0) finish(bulk, ob_transfer_owner(x));
     ob_transfer_unref(x); /* the entry's */
   }

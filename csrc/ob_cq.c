@@ -244,9 +244,11 @@ int ob_cq_wait(ob_cq *cq, int timeout_ms) {
 
 ob_transfer *ob_cq_take(ob_cq *cq) {
   if (stale(cq)) return NULL;
-  /* Drained before the list is detached: an entry that comes later writes again. */
-  if (!cq->silent && !cq->drained) ob_wakeup_drain(&cq->wakeup);
-  cq->drained = false;
+  if (!cq->silent) { /* a silent queue may have many consumers */
+    /* Drained before the list is detached: an entry that comes later writes again. */
+    if (!cq->drained) ob_wakeup_drain(&cq->wakeup);
+    cq->drained = false;
+  }
   ob_lock(&cq->lock);
   ob_transfer *first = cq->first;
   for (ob_transfer *x = first; x != NULL; x = x->taken_next) {
@@ -263,14 +265,30 @@ ob_transfer *ob_transfer_next_taken(ob_transfer *x) {
   return x->taken_next;
 }
 
-int ob_transfer_events(ob_transfer *x) {
+int ob_transfer_events(ob_transfer *x, const ob_cq *from) {
   if (ob_transfer_stale(x)) return 0;
+  ob_cq *wake = NULL;
   ob_lock(&x->lock);
+  ob_cq *cq = x->cq;
   int events = x->events;
-  x->events = 0;
-  ob_lock(&x->cq->lock);
-  if (x->place == OB_PLACE_TAKEN) x->place = OB_PLACE_NONE;
-  ob_unlock(&x->cq->lock);
+  ob_lock(&cq->lock);
+  if (x->place == OB_PLACE_TAKEN) {
+    if (cq == from || cq->closed || events == 0) {
+      x->place = OB_PLACE_NONE;
+      x->events = 0;
+    } else { /* moved since it was taken: who waits there now must not miss what has happened */
+      events = 0;
+      ob_transfer_ref(x);
+      if (append_entry_locked(cq, x)) wake = ob_cq_ref(cq);
+    }
+  } else { /* asked for before */
+    events = 0;
+  }
+  ob_unlock(&cq->lock);
   ob_unlock(&x->lock);
+  if (wake != NULL) {
+    signal_now(wake);
+    ob_cq_unref(wake);
+  }
   return events;
 }

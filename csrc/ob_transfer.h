@@ -155,8 +155,9 @@ ob_block *ob_transfer_take(ob_transfer *x, uint64_t min);
 /* ---- consumer's side, after ob_cq_take -------------------------------------------------------------- */
 
 ob_transfer *ob_transfer_next_taken(ob_transfer *x);
-/* Events since last asked, cleared. Call once per taken entry. */
-int ob_transfer_events(ob_transfer *x);
+/* Events since last asked, cleared. Call once per entry taken `from` that queue. 0: it was moved to another queue meanwhile, and
+ * what happened has gone there, too; its owner may be gone. */
+int ob_transfer_events(ob_transfer *x, const ob_cq *from);
 void *ob_transfer_owner(ob_transfer *x);
 
 /* ---- after HEAD ------------------------------------------------------------------------------------- */

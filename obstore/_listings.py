@@ -67,13 +67,14 @@ class ListStream(Reader, Generic[T_co]):
         return self
 
     def __anext__(self) -> Awaitable[T_co]:
-        if self._left():
-            return Ready(self._take_one())
-        return start(self._anext())
+        item = self._take_one()
+        return start(self._anext()) if item is None else Ready(item)
 
     def _anext(self) -> Op[Any]:
-        if (yield from self._alone(self._more())):
-            return self._take_one()
+        while (yield from self._alone(self._more())):
+            item = self._take_one()
+            if item is not None:  # or another reader came first
+                return item
         raise StopAsyncIteration
 
     def _rest(self) -> Op[builtins.list[Any]]:

@@ -233,14 +233,19 @@ cdef list _take(ob_cq *cq):
     cdef ob_transfer *next_
     cdef Transfer transfer
     cdef list taken = []
+    cdef int events
     while x != NULL:
         next_ = ob_transfer_next_taken(x)
-        transfer = <Transfer>ob_transfer_owner(x)
-        transfer.events |= ob_transfer_events(x)
-        transfer._c_headed |= transfer.events & (OB_EVENT_HEAD | OB_EVENT_END) != 0
-        taken.append(transfer)
-        if transfer.events & OB_EVENT_END and not transfer.ended:
-            transfer._settle()
+        transfer = <Transfer>ob_transfer_owner(x)  # alive: its END is not taken before its events are asked for
+        # As one step to threads that have no GIL in common: whoever attaches to it sees that it ended, or gets its END.
+        with cython.critical_section(transfer):
+            events = ob_transfer_events(x, cq)
+            if events:
+                transfer.events |= events
+                transfer._c_headed |= transfer.events & (OB_EVENT_HEAD | OB_EVENT_END) != 0
+                taken.append(transfer)
+                if transfer.events & OB_EVENT_END and not transfer.ended:
+                    transfer._settle()
         ob_transfer_unref(x)
         x = next_
     return taken
@@ -331,7 +336,7 @@ def generation():
     return ob_engine_generation()
 
 
-# Set once the interpreter is exiting; guarded by the GIL, and never unset.
+# Set once, by the thread that finalizes the interpreter, and never unset; read by any.
 cdef bint _exiting = False
 cdef unsigned long _main_thread = 0
 

@@ -180,12 +180,14 @@ cdef class Bulk:
 
     def close(self):
         """Cancel what is in flight, wait for it, let go of everything. Any thread, any number of times."""
-        cdef ob_bulk *bulk = self._c_bulk
-        if bulk == NULL or ob_bulk_stale(bulk):
-            return
-        ob_bulk_cancel(bulk)  # before the lock: it ends a step that has it
+        cdef ob_bulk *bulk
+        with cython.critical_section(self):  # nobody frees it meanwhile
+            if self._c_bulk == NULL or ob_bulk_stale(self._c_bulk):
+                return
+            ob_bulk_cancel(self._c_bulk)  # before the lock: it ends a step that has it
         with self._lock:
-            bulk, self._c_bulk = self._c_bulk, NULL
+            with cython.critical_section(self):
+                bulk, self._c_bulk = self._c_bulk, NULL
             if bulk != NULL:
                 with nogil:
                     ob_bulk_free(bulk, 5000)

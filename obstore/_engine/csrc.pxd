@@ -203,7 +203,7 @@ cdef extern from "ob_transfer.h" nogil:
     uint64_t ob_transfer_buffered(ob_transfer *x)
     ob_block *ob_transfer_take(ob_transfer *x, uint64_t min)
     ob_transfer *ob_transfer_next_taken(ob_transfer *x)
-    int ob_transfer_events(ob_transfer *x)
+    int ob_transfer_events(ob_transfer *x, const ob_cq *taken_from)
     void *ob_transfer_owner(ob_transfer *x)
     int ob_transfer_status(const ob_transfer *x)
     const char *ob_transfer_header(const ob_transfer *x, const char *name, size_t name_len, size_t *value_len)

@@ -192,7 +192,8 @@ cdef class Rows:
 cdef class Reader:
     """An iterator over the pages of a listing, as quick as C allows: the base of the streams that users see.
 
-    What is at hand is ``_page`` (`Rows`, or a list of `ListItem`) from ``_position`` on; the class below fetches more.
+    What is at hand is ``_page`` (`Rows`, or a list of `ListItem`) from ``_position`` on; the class below fetches more. Each object
+    goes to one caller, also where threads without a GIL in common take them at once.
     """
 
     cdef object _c_page
@@ -209,15 +210,18 @@ cdef class Reader:
         return self
 
     def __next__(self):
-        if self._c_position >= self._c_stop:
+        while True:
+            item = self._next_one()
+            if item is not None:
+                return item
             if not self._fetch_one():
                 raise StopIteration
-        return self._take_one()
 
     def _fetch_one(self):
         """Have an object at hand. False: there is none left."""
         raise NotImplementedError
 
+    @cython.critical_section
     def _set_page(self, page):
         """Now ``page`` is at hand, from its first object on."""
         self._c_page = page
@@ -230,16 +234,23 @@ cdef class Reader:
         return self._c_stop - self._c_position
 
     def _take_one(self):
-        """The next object; one must be at hand."""
-        cdef Py_ssize_t i = self._c_position
-        cdef Rows rows = self._c_rows
-        if i >= self._c_stop:
-            raise IndexError("nothing is at hand")
-        self._c_position = i + 1
-        if rows is not None:
-            return rows._item(i)
-        return self._c_page[i]
+        """The next object, or ``None`` where nothing is at hand."""
+        return self._next_one()
 
+    cdef object _next_one(self):
+        cdef Py_ssize_t i
+        cdef Rows rows
+        with cython.critical_section(self):
+            i = self._c_position
+            if i >= self._c_stop:
+                return None
+            self._c_position = i + 1
+            rows = self._c_rows
+            if rows is None:
+                return self._c_page[i]
+        return rows._item(i)
+
+    @cython.critical_section
     def _take(self, Py_ssize_t n):
         """A list of the next objects at hand, at most ``n``."""
         cdef Py_ssize_t start = self._c_position

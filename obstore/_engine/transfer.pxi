@@ -71,7 +71,7 @@ cdef class Transfer:
     cdef Py_ssize_t _c_n_views
     cdef Py_buffer _c_fill  # what a stream's bytes go into
     cdef bint _c_filling
-    cdef public object waiter
+    cdef object _c_waiter
     cdef public int events
     cdef readonly bint ended
     cdef readonly int sink
@@ -100,6 +100,16 @@ cdef class Transfer:
 
     def __reduce__(self):
         raise TypeError("a transfer cannot be pickled")
+
+    @property
+    def waiter(self):
+        with cython.critical_section(self):
+            return self._c_waiter
+
+    @waiter.setter
+    def waiter(self, value):
+        with cython.critical_section(self):
+            self._c_waiter = value
 
     cdef void _release_views(self) noexcept:
         cdef Py_ssize_t i
@@ -232,15 +242,26 @@ cdef class Transfer:
         a response, and dropped it or gave it away, may never look into its own queue again.
         """
         if not self.ended and self._c_generation == ob_engine_generation():
-            if self.waiter is None and ob_engine_orphans() != NULL:
-                ob_transfer_retarget(self._c_xfer, ob_engine_orphans())
+            with cython.critical_section(self):
+                if self._c_waiter is None and ob_engine_orphans() != NULL:
+                    ob_transfer_retarget(self._c_xfer, ob_engine_orphans())
             ob_transfer_cancel(self._c_xfer)
 
-    def attach(self, Queue queue not None, waiter):
-        """From now on events go to ``queue`` and concern ``waiter``; events already taken are kept."""
+    def attach(self, Queue queue not None, waiter, instead_of):
+        """From now on events go to ``queue`` and concern ``waiter``; events already taken are kept.
+
+        Args:
+            queue: where events go.
+            waiter: whom they concern.
+            instead_of: who was seen to be the waiter. False: it is another one by now, and nothing changed.
+        """
         self._check_generation()
-        self.waiter = waiter
-        ob_transfer_retarget(self._c_xfer, queue._c_cq)
+        with cython.critical_section(self):
+            if self._c_waiter is not instead_of:
+                return False
+            self._c_waiter = waiter
+            ob_transfer_retarget(self._c_xfer, queue._c_cq)
+        return True
 
     def want(self, uint64_t size):
         """Stream: ask for DATA once ``size`` bytes are there. True: they are there, no event will come for it."""
@@ -414,7 +435,7 @@ def submit(
     if x == NULL:
         raise MemoryError("out of memory for a request")
     transfer._c_xfer = x
-    transfer.waiter = waiter
+    transfer._c_waiter = waiter
     transfer.sink = sink
 
     name_text = PyUnicode_AsUTF8AndSize(url, &text_len)

@@ -300,10 +300,11 @@ cdef class Runner:
         transfer = effect.response
         queue = self._usable_queue()  # a new one takes what closed ones left, and may so end the transfer
         if not transfer.ended:
-            transfer.attach(queue, task)  # another thread or loop may have begun it
             task.effect = effect
-            task.waiting = transfer
-            return True
+            self._attach(task, transfer, queue, transfer.waiter)  # another thread or loop may have begun it
+            if not transfer.ended:
+                return True
+            transfer.waiter = task.waiting = None
         if not transfer.ok and transfer.status < 300:
             raise failure_of(transfer)
         return False
@@ -316,7 +317,8 @@ cdef class Runner:
             reader = transfer.waiter
             if reader is not None and reader.waiting is transfer and reader.runner.queue is not None:
                 raise RuntimeError("the body is being read already")
-            transfer.attach(self._usable_queue(), task)  # another thread or loop may have opened it
+            task.effect = effect
+            self._attach(task, transfer, self._usable_queue(), reader)  # another thread or loop may have opened it
             if not transfer.ended:
                 if type(effect) is COLLECT:
                     transfer.collect()
@@ -325,17 +327,26 @@ cdef class Runner:
                         transfer.waiter = None
                         return False
                 elif transfer.want(max(1, effect.size)):
-                    transfer.waiter = None
+                    transfer.waiter = task.waiting = None
                     task.result = transfer.take(max(1, effect.size))
                     return False
-                task.effect = effect
-                task.waiting = transfer
                 return True
-            transfer.waiter = None
+            transfer.waiter = task.waiting = None
         task.result, failure = _body_of(transfer, effect)
         if failure is not None:
             raise failure
         return False
+
+    cdef int _attach(self, Task task, transfer, queue, reader) except -1:
+        """Have the task wait for a transfer in place of ``reader``, which is done with it."""
+        task.waiting = transfer  # before others see who reads there
+        try:
+            if not transfer.attach(queue, task, reader):
+                raise RuntimeError("the body is being read already")
+        except BaseException:
+            task.waiting = None
+            raise
+        return 0
 
     def pump(self):
         """Take what the queue holds and resume those who waited for it."""

@@ -57,7 +57,7 @@ int main(int argc, char **argv) {
     ob_transfer *next;
     for (ob_transfer *x = ob_cq_take(cq); x != NULL; x = next) {
       next = ob_transfer_next_taken(x);
-      if ((ob_transfer_events(x) & OB_EVENT_END) != 0) {
+      if ((ob_transfer_events(x, cq) & OB_EVENT_END) != 0) {
         const ob_outcome *outcome = ob_transfer_outcome(x);
         ob_block *body = ob_transfer_body(x);
         if ((outcome->kind != OB_KIND_OK || outcome->status != 200) && bad++ == 0) {

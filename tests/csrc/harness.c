@@ -240,8 +240,12 @@ bool pump(ob_cq *cq, int timeout_ms) {
   for (; x != NULL; x = next) {
     next = ob_transfer_next_taken(x);
     call *c = ob_transfer_owner(x);
-    c->last_events = ob_transfer_events(x);
-    CHECK(c->last_events != 0);
+    int events = ob_transfer_events(x, cq);
+    if (events == 0) { /* moved to another queue after it was taken from this one */
+      ob_transfer_unref(x);
+      continue;
+    }
+    c->last_events = events;
     CHECK(c->ends == 0); /* END is the last */
     c->entries++;
     c->heads += (c->last_events & OB_EVENT_HEAD) != 0;

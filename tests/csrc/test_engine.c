@@ -905,7 +905,7 @@ static void child_after_fork(call *active, call *ended) {
   CHECK(ob_transfer_take(active->x, 1) == NULL);
   ob_transfer_collect(active->x);
   CHECK_EQ(ob_transfer_buffered(active->x), 0);
-  CHECK_EQ(ob_transfer_events(active->x), 0);
+  CHECK_EQ(ob_transfer_events(active->x, cq), 0);
   CHECK(ob_cq_take(cq) == NULL);
   CHECK_EQ(ob_cq_wait(cq, 10), 0);
   ob_cq_close(cq);

@@ -106,7 +106,7 @@ def test_cancel_from_another_thread(desk, scripted, state):
 def test_attach_to_another_queue(desk, scripted, state):
     transfer = in_state(state, desk, scripted)
     other = Desk(scripted.url)
-    transfer.attach(other.queue, "new waiter")
+    assert transfer.attach(other.queue, "new waiter", transfer.waiter)
     assert transfer.waiter == "new waiter"
     before = len(desk.deliveries)
     transfer.cancel()
@@ -125,12 +125,12 @@ def test_attach_to_another_queue(desk, scripted, state):
 def test_attach_takes_events_along(desk, scripted):
     transfer = in_state("headed", desk, scripted)
     other = Desk(scripted.url)
-    transfer.attach(other.queue, "another")
+    assert transfer.attach(other.queue, "another", transfer.waiter)
     other.head(transfer)
     assert transfer.events == HEAD
     desk.pump(0.05)
     assert desk.deliveries == []
-    transfer.attach(desk.queue, "the first")
+    assert transfer.attach(desk.queue, "the first", transfer.waiter)
     transfer.cancel()
     desk.end(transfer)
     assert transfer.events & END
@@ -143,7 +143,7 @@ def test_attach_back_and_forth(desk, scripted):
     transfers = [desk.send(sink=STREAM) for _ in range(8)]
     for turn in range(60):
         for i, transfer in enumerate(transfers):
-            transfer.attach(others[(turn + i) % 3].queue, turn)
+            assert transfer.attach(others[(turn + i) % 3].queue, turn, transfer.waiter)
         for other in others:
             other.pump(0.001)
     for other in others:
