@@ -6,6 +6,7 @@
 #   OBSTORE_DEBUG=1 make build       see setup.py for the switches
 
 PYTHON ?= python3
+PYTHONS ?= $(PYTHON)
 ARGS ?=
 # Tests at a time: they wait for servers more than they compute, so more than the usual two cores.
 JOBS ?= 3
@@ -19,13 +20,13 @@ PIP := $(BIN)/python -m pip --quiet
 
 # What the compiled modules are made of; plain Python is picked up by the editable install as it changes.
 NATIVE := setup.py $(wildcard csrc/*.[ch] csrc/*.def obstore/*.pyx obstore/*.pxd obstore/*/*.pyx obstore/*/*.pxd obstore/*/*.pxi)
-PY_PATHS := obstore tests benchmarks docs setup.py
+PY_PATHS := obstore tests benchmarks docs setup.py .ci/wheels.py
 # Switches of setup.py: another setting means another build.
 SWITCHES := debug=$(OBSTORE_DEBUG) sanitize=$(OBSTORE_SANITIZE)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build test ecosystem demo check docs fmt endurance bench wheel sanitize tsan clean distclean FORCE
+.PHONY: help build test ecosystem demo check docs fmt endurance bench wheels sanitize tsan clean distclean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,15 +69,9 @@ endurance: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## the tests of endu
 bench: $(STAMPS)/build $(STAMPS)/test ## run the benchmarks (see benchmarks/README.md; ARGS=--publish keeps what they show)
 	$(BIN)/python -m benchmarks.scorecard $(ARGS)
 
-# Made from the source distribution, so that what it lacks is noticed; tested where neither the tree nor .venv is in reach.
-wheel: $(STAMPS)/lint ## build the wheel, repair it, test it in a fresh environment; left in dist/
-	rm -rf dist $(CACHE)/wheel
-	$(BIN)/python -m build --outdir $(CACHE)/wheel/raw .
-	PATH="$(abspath $(BIN)):$$PATH" python -m auditwheel repair --wheel-dir dist $(CACHE)/wheel/raw/*.whl
-	cp $(CACHE)/wheel/raw/*.tar.gz dist/
-	$(PYTHON) -m venv $(CACHE)/wheel/venv
-	$(CACHE)/wheel/venv/bin/python -m pip install --quiet dist/*.whl pytest==$(call pinned,pytest)
-	cd $(CACHE)/wheel && venv/bin/python -I -m pytest -q --import-mode=importlib --noconftest -p no:cacheprovider -c /dev/null --rootdir . $(CURDIR)/tests/wheel
+# PYTHONS="python3.11 python3.14t" makes one for each; ARGS=--suite runs the library's tests on them, too.
+wheels: $(STAMPS)/build-tools $(STAMPS)/dist ## build sdist and wheels into dist/, audit them, test them in fresh environments
+	$(BIN)/python .ci/wheels.py $(ARGS) $(PYTHONS)
 
 # A copy of the tree, so that the instrumented modules do not take the place of the ordinary ones.
 sanitize: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the suite under AddressSanitizer and UBSan
@@ -86,7 +81,7 @@ tsan: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## run the tests in which
 	.ci/sanitize thread $(abspath $(VENV)) $(ARGS)
 
 clean: ## remove the environment and everything built; keep the test servers
-	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(CACHE)/wheel $(CACHE)/sanitize
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(CACHE)/wheels $(CACHE)/sanitize
 	find obstore tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 	find obstore -name '*.so' -delete -o -name '*.html' -delete
 	for pyx in $(wildcard obstore/*.pyx obstore/*/*.pyx); do rm -f "$${pyx%.pyx}.c"; done
@@ -116,14 +111,17 @@ $(STAMPS)/venv:
 $(STAMPS)/switches: FORCE $(STAMPS)/venv
 	@echo '$(SWITCHES)' | cmp -s - $@ || echo '$(SWITCHES)' > $@
 
-$(STAMPS)/build: $(NATIVE) pyproject.toml $(STAMPS)/venv $(STAMPS)/switches
-	$(PIP) install --group build
+$(STAMPS)/build: $(NATIVE) pyproject.toml $(STAMPS)/build-tools $(STAMPS)/switches
 	@cmp -s $(STAMPS)/switches $(STAMPS)/built || rm -rf build
 	PYTHONWARNINGS=ignore $(PIP) install --no-build-isolation --editable .
 	@cp $(STAMPS)/switches $(STAMPS)/built
 	@touch $@
 
-$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/demo $(STAMPS)/docs $(STAMPS)/ecosystem: $(STAMPS)/%: pyproject.toml $(STAMPS)/venv
+$(STAMPS)/build-tools: pyproject.toml $(STAMPS)/venv
+	$(PIP) install --group build
+	@touch $@
+
+$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/dist $(STAMPS)/demo $(STAMPS)/docs $(STAMPS)/ecosystem: $(STAMPS)/%: pyproject.toml $(STAMPS)/venv
 	$(PIP) install --group $*
 	@touch $@
 

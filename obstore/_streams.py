@@ -52,21 +52,24 @@ class GetResult:
 
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
-        self._source: Opened | None = opened
+        # What is still to be consumed: popped, which gives it to one thread only, with a GIL or without.
+        self._source: list[Opened] = [opened]
 
     def __repr__(self) -> str:
         return f"GetResult(path={self.meta['path']!r}, size={self.meta['size']}, range={self.range})"
 
     def __del__(self) -> None:
         source = getattr(self, "_source", None)
-        if source is not None:
-            source.close()
+        if source:
+            source.pop().close()
 
     def close(self) -> None:
         """Give up the body, if it was not consumed. The rest stays readable."""
-        source, self._source = self._source, None
-        if source is not None:
-            source.close()
+        try:
+            source = self._source.pop()
+        except IndexError:
+            return
+        source.close()
 
     def __enter__(self) -> Self:
         return self
@@ -101,10 +104,10 @@ class GetResult:
         return self._opened.timing
 
     def _consume(self) -> Opened:
-        source, self._source = self._source, None
-        if source is None:
-            raise ValueError("Result has already been disposed.")
-        return source
+        try:
+            return self._source.pop()
+        except IndexError:
+            raise ValueError("Result has already been disposed.") from None
 
     def bytes(self) -> Bytes:
         """Download the body.
@@ -185,9 +188,10 @@ class GetResult:
         """Pickling downloads the body, if it was not consumed; afterwards both have it in memory."""
         opened = self._opened
         body: bytes | None = None
-        if self._source is not None:
+        if self._source:
             body = bytes(self.bytes())
-            self._opened = self._source = Kept(opened, body)
+            self._opened = kept = Kept(opened, body)
+            self._source.append(kept)
         return _result_of, (opened.meta, opened.range, opened.attributes, opened.timing, body)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
@@ -248,7 +252,7 @@ class Kept:
 def _result_of(meta: Any, span: tuple[int, int], attributes: Any, timing: Any, body: bytes | None) -> GetResult:
     made = GetResult.__new__(GetResult)
     made._opened = Kept(SimpleNamespace(meta=meta, range=span, attributes=attributes, timing=timing), body or b"")  # noqa: SLF001
-    made._source = None if body is None else made._opened  # noqa: SLF001
+    made._source = [] if body is None else [made._opened]  # noqa: SLF001
     return made
 
 

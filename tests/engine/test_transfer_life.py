@@ -305,3 +305,15 @@ def test_server_that_stops_ends_everything(desk):
         server.wait_for(lambda: len(server.requests) == 2)
     desk.end(*transfers)
     assert {transfer.kind for transfer in transfers} == {"interrupted"}
+
+
+def test_attach_takes_nobody_elses_place(desk, scripted):
+    transfer = in_state("headed", desk, scripted)
+    transfer.waiter = waiter = object()
+    other = Desk(scripted.url)
+    assert not transfer.attach(other.queue, "a second", None)
+    assert transfer.waiter is waiter
+    transfer.cancel()
+    desk.end(transfer)
+    assert desk.ends_of(transfer) == 1
+    other.queue.close()

@@ -1,4 +1,4 @@
-"""What a freshly installed wheel must do: run by ``make wheel`` and cibuildwheel, away from the source tree.
+"""What a freshly installed wheel must do: run by ``make wheels`` and cibuildwheel, away from the source tree.
 
 Needs nothing but pytest and the wheel: the S3 server here is forty lines that keep objects in a dictionary.
 """
@@ -9,8 +9,10 @@ import asyncio
 import importlib.metadata
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -108,7 +110,13 @@ def test_licence_is_in_the_wheel() -> None:
 def test_libcurl_is_the_one_of_pycurl(s3: S3Store) -> None:
     obs.put(s3, "any", b"")  # loading waits for the first request
     assert obs._object_store_version.startswith("libcurl/")
-    assert "pycurl" in obs._object_store_source
+    files = [str(file.locate()) for file in importlib.metadata.files("pycurl") or ()]
+    carried = [name for name in files if Path(name).name.startswith("libcurl")]
+    path = obs.debug_info()["libcurl"]["path"]
+    if carried:
+        assert Path(path).resolve() in {Path(name).resolve() for name in carried}
+    else:  # built from source, as on musl: the system's, which it is linked to
+        assert Path(path).name.startswith("libcurl")
 
 
 def test_memory_round_trip() -> None:
@@ -153,6 +161,31 @@ def test_s3_async_round_trips_at_once(s3: S3Store) -> None:
     assert asyncio.run(main()) == [str(n).encode() for n in range(50)]
 
 
+def test_s3_round_trips_from_many_threads(s3: S3Store) -> None:
+    def work(thread: int) -> list[bytes]:
+        for n in range(30):
+            obs.put(s3, f"t/{thread}/{n}", f"{thread}.{n}".encode())
+        return [bytes(obs.get(s3, f"t/{thread}/{n}").bytes()) for n in range(30)]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(work, range(8)))
+    assert found == [[f"{thread}.{n}".encode() for n in range(30)] for thread in range(8)]
+
+
+def test_what_was_asked_for_is_what_was_installed() -> None:
+    requirements = importlib.metadata.requires("obstore") or []
+    assert [line.partition(">")[0] for line in requirements if "extra ==" not in line] == ["pycurl"]
+    about = importlib.metadata.metadata("obstore")
+    assert set(about.get_all("Provides-Extra") or []) == {"arrow", "azure", "cli", "fsspec", "google"}
+
+
+def test_command_line_says_what_it_lacks() -> None:
+    command = Path(sys.executable).parent / "obstore"
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "obstore[cli]" in done.stderr
+
+
 def test_process_ends_quietly_with_a_request_under_way() -> None:
     code = (
         "import socket, obstore, threading, time\n"
@@ -165,3 +198,16 @@ def test_process_ends_quietly_with_a_request_under_way() -> None:
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_gil_is_what_the_interpreter_was_built_for(s3: S3Store) -> None:
+    """Last: by now everything was imported. A module that does not declare itself safe turns the GIL on."""
+    obs.put(s3, "any", b"")
+    code = "import sys, obstore, obstore.store, obstore._engine; print(getattr(sys, '_is_gil_enabled', lambda: True)())"
+    done = subprocess.run(
+        [sys.executable, "-I", "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    free = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    assert (done.stdout.strip(), done.stderr) == (str(not free), "")
+    assert getattr(sys, "_is_gil_enabled", lambda: True)() is not free
+    assert "pycurl" not in sys.modules
