@@ -32,5 +32,6 @@ cdef class Runner:
     cdef object _submit(self, Task task, object effect, bint inline)
     cdef bint _await_outcome(self, Task task, object effect) except -1
     cdef bint _await_body(self, Task task, object effect) except -1
+    cdef int _attach(self, Task task, object transfer, object queue, object reader) except -1
     cdef int _tell(self) except -1
     cdef int _deliver(self, object transfer) except -1

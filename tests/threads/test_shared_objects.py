@@ -1,4 +1,4 @@
-"""One listing, one body, one future store: threads that share what is read once, with a GIL or without.
+"""One listing, one body, one store: threads that share what is read once, with a GIL or without.
 
 Where there is a GIL most of these could hardly fail; on a free-threaded build of Python they meet what it kept apart.
 """
@@ -78,8 +78,7 @@ def test_a_body_is_consumed_once(store, fake_s3):
         key, body = ("big", content) if turn % 2 else ("small", b"small")
         result = obs.get(store, key)
         outcomes = together(lambda _, result=result: outcome_of(lambda: bytes(result.bytes())), 4)
-        assert sorted(map(str, outcomes), key=len)[-1] == str(body)
-        assert outcomes.count(ValueError) == 3
+        assert [outcome for outcome in outcomes if outcome is not ValueError] == [body]
 
 
 def test_a_stream_has_one_reader_at_a_time(store, fake_s3):
@@ -130,14 +129,13 @@ def test_counters_hold_what_threads_did(store, fake_s3):
             store.put(key, body)
             assert bytes(store.get(key).bytes()) == body
             assert store.head(key)["size"] == len(body)
-            store.delete(key)
             size += len(body)
         return size
 
     sizes = together(work)
     stats = store.stats()
-    assert fake_s3.objects == {}
-    assert stats["requests"] == stats["succeeded"] == len(fake_s3.requests) == 4 * THREADS * turns
+    assert len(fake_s3.objects) == THREADS * turns
+    assert stats["requests"] == stats["succeeded"] == len(fake_s3.requests) == 3 * THREADS * turns
     assert _core.stats()["requests"] - before == stats["requests"]
-    assert stats["bytes_out"] == sum(sizes)
+    assert stats["bytes_in"] == stats["bytes_out"] == sum(sizes)
     assert stats["failed"] == stats["cancelled"] == stats["in_flight"] == stats["retries"] == 0
