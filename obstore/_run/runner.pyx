@@ -324,7 +324,7 @@ cdef class Runner:
                     transfer.collect()
                 elif type(effect) is FILL:
                     if _fills(transfer, effect):
-                        transfer.waiter = None
+                        transfer.waiter = task.waiting = None
                         return False
                 elif transfer.want(max(1, effect.size)):
                     transfer.waiter = task.waiting = None
