@@ -207,7 +207,7 @@ cdef class Transfer:
         """Checksum of the body, once ``ended``: ``(kind, value, expected)``, the last ``None`` where none was announced."""
         return _digest_of(ob_transfer_digest(self._c_xfer))
 
-    def announced(self):
+    def announced_digest(self):
         """What its headers say of the whole object: ``(digest kind, value)``, ``(DIGEST_NONE, None)`` where they say nothing."""
         cdef ob_digest digest
         ob_transfer_announced(self._c_xfer, &digest)

@@ -99,7 +99,7 @@ class RemoteObject:
     @property
     def announced(self) -> Any:
         """Digest kind and value that the first response announced of the whole object; ``None`` where it was compared already."""
-        return None if self._check is not None else self._response.announced()
+        return None if self._check is not None else self._response.announced_digest()
 
     @property
     def timing(self) -> Any:
