@@ -6,6 +6,8 @@ A *flavour* is the name of such a library: ``"pyarrow"`` or ``"arro3"``.
 from __future__ import annotations
 
 import os
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from obstore._engine import Columns, Schema
@@ -29,12 +31,21 @@ def choose(flavour: str | None) -> None:
 
 
 def flavour() -> str:
-    """The flavour in force: that of `choose`, else that of ``OBSTORE_ARROW``, else ``"pyarrow"``."""
+    """The flavour in force: that of `choose`, else that of ``OBSTORE_ARROW``, else what is installed, pyarrow first."""
     if _chosen is not None:
         return _chosen
-    named = os.environ.get(VARIABLE) or "pyarrow"
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return _installed()
     _check(named, VARIABLE)
     return named
+
+
+@cache
+def _installed() -> str:
+    if find_spec("pyarrow") is None and find_spec("arro3") is not None:
+        return "arro3"
+    return "pyarrow"
 
 
 def _check(name: Any, argument: str) -> None:

@@ -182,6 +182,19 @@ for call in (lambda: next(stream), lambda: stream.schema, lambda: obs.list_with_
 """
 
 
+def test_arro3_where_there_is_no_pyarrow():
+    program = """
+import sys
+sys.modules["pyarrow"] = None
+import obstore as obs
+store = obs.MemoryStore()
+obs.put(store, "a", b"1")
+print(type(obs.list(store, return_arrow=True).collect()).__module__.partition(".")[0])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("arro3\n", "")
+
+
 def test_without_pyarrow():
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

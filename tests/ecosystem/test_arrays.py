@@ -156,6 +156,61 @@ def test_virtualizarr(place: Place, scratch: Path):
         assert (virtual["t"].values == NUMBERS).all()
 
 
+def test_virtualizarr_of_zarr(place: Place, monkeypatch: pytest.MonkeyPatch):
+    """Its parser of zarr reads listings as arro3's objects."""
+    from obspec_utils.registry import ObjectStoreRegistry
+    from virtualizarr import open_virtual_dataset
+    from virtualizarr.parsers import ZarrParser
+
+    monkeypatch.setenv("OBSTORE_ARROW", "arro3")
+    xr.Dataset({"t": (("y", "x"), NUMBERS)}).to_zarr(
+        zarr.storage.ObjectStore(cube(place)), consolidated=False, zarr_format=3, encoding={"t": {"chunks": (50, 50)}}
+    )
+    root = place.root if place.kind == "s3" else "file://"
+    registry = ObjectStoreRegistry({root: place.store if place.kind == "s3" else obs.LocalStore()})
+    url = f"{place.root}/cube.zarr"
+    with open_virtual_dataset(url, registry=registry, parser=ZarrParser(), loadable_variables=[]) as virtual:
+        manifest = virtual["t"].variable.data.manifest
+        assert manifest.shape_chunk_grid == (2, 2)
+        assert set(manifest.dict()) == {"0.0", "0.1", "1.0", "1.1"}
+    with open_virtual_dataset(url, registry=registry, parser=ZarrParser(), loadable_variables=["t"]) as virtual:
+        assert (virtual["t"].values == NUMBERS).all()
+
+
+def test_icechunk_of_what_virtualizarr_found(request: pytest.FixtureRequest, scratch: Path):
+    """References found through our store are kept in a repository, which then reads the object by itself."""
+    import icechunk
+    from obspec_utils.registry import ObjectStoreRegistry
+    from virtualizarr import open_virtual_dataset
+    from virtualizarr.parsers import HDFParser
+
+    place = make_place("s3", request)
+    endpoint = place.more["endpoint"]
+    xr.Dataset({"t": (("y", "x"), NUMBERS)}).to_netcdf(scratch / "a.nc", engine="h5netcdf")
+    obs.put(place.store, "a.nc", scratch / "a.nc")
+    container = f"{place.root}/"
+    config = icechunk.RepositoryConfig.default()
+    reach = icechunk.s3_store(
+        region=endpoint.region, endpoint_url=endpoint.url, allow_http=True, s3_compatible=True, force_path_style=True
+    )
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(container, reach))
+    keys = icechunk.s3_credentials(access_key_id=endpoint.access_key_id, secret_access_key=endpoint.secret_access_key)
+    repository = icechunk.Repository.create(
+        icechunk.in_memory_storage(),
+        config,
+        authorize_virtual_chunk_access=icechunk.containers_credentials({container: keys}),
+    )
+    session = repository.writable_session("main")
+    registry = ObjectStoreRegistry({place.root: place.store})
+    with open_virtual_dataset(
+        f"{place.root}/a.nc", registry=registry, parser=HDFParser(), loadable_variables=[]
+    ) as virtual:
+        virtual.vz.to_icechunk(session.store)
+    session.commit("references")
+    with xr.open_zarr(repository.readonly_session("main").store, consolidated=False, zarr_format=3) as found:
+        assert (found["t"].values == NUMBERS).all()
+
+
 REBUILT = pytest.mark.filterwarnings("ignore:Successfully reconstructed a store defined in another Python module")
 
 
