@@ -18,6 +18,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from array import array
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 _RECORD_BYTES = 8
 FOLDER_PREFIX = ".obstore-"
 _WORKER_PREFIX = "worker-"
+_DYING_SECONDS = 1.0  # a process that was killed holds its locks for a while yet, on a busy machine
 
 
 class Destination:
@@ -47,7 +49,7 @@ class Destination:
         try:
             self.folder = self._claim(f"{FOLDER_PREFIX}{hashlib.sha256(job.encode()).hexdigest()[:12]}")
             self.temp_fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._adopt_workers()
+            self._adopt_workers(wait=_DYING_SECONDS)
             self._finished = self._read_journal() if resume else array("Q")
             if not resume:
                 os.ftruncate(self.journal_fd, 0)
@@ -89,11 +91,14 @@ class Destination:
         records.frombytes(data[:whole])
         return array("Q", sorted(records))
 
-    def adopt(self, name: str) -> None:
+    def adopt(self, name: str) -> bool:
         """What a worker has finished becomes ours.
 
         Args:
             name: of the `WorkerDestination`.
+
+        Returns:
+            Whether it is done: alive, it may be of a run whose own process was killed, or on another machine, or it is dying.
         """
         try:
             with open(self.folder / name / "journal", "rb") as journal:
@@ -102,16 +107,21 @@ class Destination:
                 if records:
                     os.write(self.journal_fd, records[: len(records) - len(records) % _RECORD_BYTES])
         except BlockingIOError:
-            return  # it is alive: of a run whose own process was killed, or on another machine
+            return False
         except FileNotFoundError:
             pass  # it was killed before it did a thing
         shutil.rmtree(self.folder / name, ignore_errors=True)
+        return True
 
-    def _adopt_workers(self) -> None:
-        """Likewise of all workers that are not alive."""
-        for name in os.listdir(self.folder):
-            if name.startswith(_WORKER_PREFIX):
-                self.adopt(name)
+    def _adopt_workers(self, *, wait: float = 0.0) -> bool:
+        """Likewise of all workers, for whose end it waits so many seconds; whether none is alive."""
+        deadline = time.monotonic() + wait
+        alive = [name for name in os.listdir(self.folder) if name.startswith(_WORKER_PREFIX)]
+        while alive := [name for name in alive if not self.adopt(name)]:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        return True
 
     def _tells_case(self) -> bool:
         """Whether ``a`` and ``A`` are two files here."""
@@ -215,12 +225,12 @@ class Destination:
 
     def _forget_temporaries(self) -> bool:
         """Remove what cannot be resumed; true where something can."""
-        self._adopt_workers()
+        has_workers = not self._adopt_workers()
         for name in os.listdir(self.folder):
             if name.startswith(("slot-", "first-")):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.folder / name)
-        return self.has_unfinished() or os.fstat(self.journal_fd).st_size > 0
+        return has_workers or self.has_unfinished() or os.fstat(self.journal_fd).st_size > 0
 
 
 class WorkerDestination(Destination):
