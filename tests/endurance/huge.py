@@ -1,7 +1,8 @@
 """An object server without contents, in a process of its own: reads yield zeros of any length, writes are forgotten.
 
 ``GET`` and ``HEAD`` of ``/bucket/<bytes>`` answer an object of that size, with ranges; ``PUT`` takes anything; ``POST``
-begins and completes multipart uploads. Bodies are neither stored nor copied, so that what is measured is the client.
+begins and completes multipart uploads. A listing of ``few/`` or ``many/`` has 100 or 1,000 pages of 1,000 keys, which can be deleted
+(each page has the same ones: nobody compares). Bodies are neither stored nor copied, so that what is measured is the client.
 """
 
 from __future__ import annotations
@@ -17,6 +18,33 @@ from tests.servers.process import PROJECT, Server, clean_env, free_ports, port_l
 _ZEROS = bytes(1 << 20)
 _BEGUN = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
 _DONE = b'<CompleteMultipartUploadResult><ETag>"done"</ETag></CompleteMultipartUploadResult>'
+_PAGES = {"few": 100, "many": 1000}
+_ENTRIES = {
+    prefix: "".join(
+        f"<Contents><Key>{prefix}/{number}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+        f"<ETag>&quot;e&quot;</ETag><Size>{number}</Size></Contents>"
+        for number in range(1000)
+    )
+    for prefix in _PAGES
+}
+_DELETED = (
+    "<DeleteResult>"
+    + "".join(f"<Deleted><Key>{prefix}/{number}</Key></Deleted>" for prefix in _PAGES for number in range(1000))
+    + "</DeleteResult>"
+).encode()
+
+
+def _page(query: str) -> bytes:
+    """A page of a listing; its continuation token is its number."""
+    prefix = next(prefix for prefix in _PAGES if f"prefix={prefix}" in query)
+    found = re.search(r"continuation-token=(\d+)", query)
+    after = 1 + (int(found[1]) if found else 0)
+    more = after < _PAGES[prefix]
+    token = f"<NextContinuationToken>{after}</NextContinuationToken>" if more else ""
+    text = (
+        f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{_ENTRIES[prefix]}</ListBucketResult>"
+    )
+    return text.encode()
 
 
 class HugeServer(Server):
@@ -74,12 +102,16 @@ class _Connection(BufferedProtocol):
         line, *fields = head.split("\r\n")
         method, target, _ = line.split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
+        if "list-type=2" in target:
+            page = _page(target)
+            self._send(f"HTTP/1.1 200 OK\r\ncontent-length: {len(page)}\r\n\r\n".encode() + page)
+            return
         if method in ("GET", "HEAD"):
             self._read(method, target, headers.get("range"))
             return
         body = b""
         if method == "POST":
-            body = _BEGUN if "uploads" in target else _DONE
+            body = _DELETED if "?delete" in target else _BEGUN if "uploads" in target else _DONE
         self._answer = f'HTTP/1.1 200 OK\r\netag: "e"\r\ncontent-length: {len(body)}\r\n\r\n'.encode() + body
         self._left = int(headers.get("content-length", "0"))
         if self._left == 0:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.endurance.huge import HugeServer
-from tests.endurance.scale import scaled
+from tests.endurance.scale import FULL, scaled
 from tests.lifecycle.program import run
 from tests.servers.fakes3 import store_config
 
@@ -62,3 +63,36 @@ assert obs.stats()["bytes_out"] >= {gib} << 30
 assert peak_mib() < 200, peak_mib()
 """
     run(_PEAK + program, store_config(huge.url), timeout=scaled(60, 3_000))
+
+
+@pytest.mark.timeout(scaled(120, 3_600))
+def test_large_download_stays_within_its_memory(huge: HugeServer, tmp_path: Path) -> None:
+    """An object many times as large as ``memory=`` goes to disk as it comes."""
+    mib = scaled(400, 10 << 10)
+    program = f"""
+from obstore import bulk
+bulk.download(store, [str(1 << 20)], {str(tmp_path)!r}, memory="64MiB")
+before = peak_mib()
+result = bulk.download(store, [str({mib} << 20)], {str(tmp_path)!r}, memory="64MiB")
+assert result.bytes == {mib} << 20, result.failures
+assert peak_mib() - before < 64, (before, peak_mib())
+"""
+    run(_PEAK + program, store_config(huge.url), timeout=scaled(100, 3_000))
+
+
+@pytest.mark.timeout(scaled(120, 3_600))
+def test_many_objects_take_the_memory_of_a_page(huge: HugeServer) -> None:
+    """A hundred thousand keys, a million in the long run: as iterated, as listed; read into memory, deleted."""
+    count, prefix = scaled(20_000, 1_000_000), "many" if FULL else "few"
+    program = f"""
+from obstore import bulk
+def read(count):
+    assert sum(len(body) for _, body in bulk.get_many(store, ("100" for _ in range(count)))) == 100 * count
+read(5000)
+bulk.delete_many(store, ["few/1"])
+before = peak_mib()
+read({count})
+assert bulk.delete_many(store, {prefix!r}).objects == {scaled(100_000, 1_000_000)}
+assert peak_mib() - before < 24, (before, peak_mib())
+"""
+    run(_PEAK + program, store_config(huge.url), timeout=scaled(100, 3_000))
