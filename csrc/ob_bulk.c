@@ -9,6 +9,8 @@
 #include "ob_sha256.h"
 
 #define PATIENCE_MS 50
+#define GATHER_ITEMS 256
+#define GATHER_US 1000
 
 struct ob_bulk {
   ob_client *client;
@@ -422,15 +424,23 @@ static void take_ended(ob_bulk *bulk) {
   }
 }
 
+/* Handing over costs as much for one item as for many: where there is one, more are waited for, a moment. */
+static bool has_gathered(const ob_bulk *bulk, int64_t now_us, int64_t *until_us) {
+  if (bulk->counts.left == 0) return false;
+  if (bulk->counts.left >= GATHER_ITEMS) return true;
+  if (*until_us == 0) *until_us = now_us + GATHER_US;
+  return now_us >= *until_us;
+}
+
 void ob_bulk_step(ob_bulk *bulk, int timeout_ms, uint64_t low) {
-  int64_t until = ob_now_us() + (int64_t)timeout_ms * 1000;
+  int64_t now_us = ob_now_us(), until_us = now_us + (int64_t)timeout_ms * 1000, gather_us = 0;
   if (ob_bulk_stale(bulk)) return;
-  for (;;) {
+  for (;; now_us = ob_now_us()) {
     send_pending(bulk);
-    if (bulk->counts.active == 0 || bulk->counts.pending < low || bulk->counts.left > 0 || is_cancelled(bulk)) return;
-    int64_t rest = until - ob_now_us();
-    if (rest <= 0) return;
-    int64_t wait_ms = (rest + 999) / 1000;
+    if (bulk->counts.active == 0 || bulk->counts.pending < low || is_cancelled(bulk)) return;
+    if (has_gathered(bulk, now_us, &gather_us) || now_us >= until_us) return;
+    int64_t end_us = gather_us > 0 && gather_us < until_us ? gather_us : until_us;
+    int64_t wait_ms = (end_us - now_us + 999) / 1000;
     int rc = ob_cq_wait(bulk->cq, wait_ms < PATIENCE_MS ? (int)wait_ms : PATIENCE_MS);
     if (rc < 0) return;
     take_ended(bulk);
