@@ -15,7 +15,8 @@ from obstore._types import PutSpec
 from obstore.exceptions import BaseError
 
 ASK_ANEW_SECONDS = 60.0  # after which forms are signed again
-_REFUSALS = (400, 401, 403)
+# Answers that may be about what all requests have in common: place, signature, a header that the service does not know.
+_REFUSALS = frozenset((301, 302, 303, 307, 308, 400, 401, 403, 501))
 
 # Of a dialect, a credential (``None``: anonymous), the time and what the form is for: a `BulkForm`, or ``None``.
 MakeForm = Callable[[Any, Any, float, Any], Any]
@@ -71,8 +72,8 @@ class Forms:
     def attempt(self, item: Any) -> Any:
         """What an operation goes on from that does again what the C core could not do; ``None``: from the beginning.
 
-        Where its signature may be why it was refused, the next ones are signed anew. The first that is refused tells what was wrong,
-        the clock or a credential; those that were sent like it meanwhile have only to be sent again.
+        Where what it has in common with others may be why it was refused, the next ones are made anew. The first that is refused tells
+        what was wrong, the region, the clock, a credential; those that were sent like it meanwhile have only to be sent again.
         """
         if item.status not in _REFUSALS:
             return item.transfer

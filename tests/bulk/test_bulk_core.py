@@ -209,6 +209,28 @@ def test_clock_that_is_wrong_is_corrected_for_all(fake_s3: FakeS3, store: S3Stor
     assert refused < 300
 
 
+def test_region_and_headers_that_are_wrong_are_corrected_for_all(fake_s3: FakeS3) -> None:
+    """What the first refused request teaches holds for those that were under way with it, too."""
+
+    def elsewhere(request: Request, proceed: Callable[[], Reply]) -> Reply:
+        if "/eu-west-1/" in request.headers["authorization"]:
+            return proceed()
+        reply = error_reply(400, "AuthorizationHeaderMalformed")
+        return dataclasses.replace(reply, headers=[*reply.headers, ("x-amz-bucket-region", "eu-west-1")])
+
+    def older(request: Request, proceed: Callable[[], Reply]) -> Reply:
+        return error_reply(501, "NotImplemented") if "x-amz-checksum-mode" in request.headers else proceed()
+
+    fake_s3.inject(elsewhere, times=float("inf"))
+    config = {name: value for name, value in fake_s3.config(retry_config=QUICK).items() if name != "region"}
+    store = S3Store(**config)
+    bodies = {f"k{n}": bytes([n]) for n in range(100)}
+    result = bulk.put_many(store, bodies, connections=8)
+    assert (result.objects, result.failures) == (100, [])
+    fake_s3.inject(older, times=float("inf"), when=gets)
+    assert {key: bytes(body) for key, body in bulk.get_many(S3Store(**config), list(bodies), connections=8)} == bodies
+
+
 # ---- what is sent ---------------------------------------------------------------------------------------------------
 
 
