@@ -321,7 +321,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         objects=20_000,
         server="sink",
         count=1,
-        tools=("s5cmd", "rclone"),
+        tools=("s5cmd",),  # the others take minutes
         without=MANY,
     ),
     Scenario(
