@@ -122,13 +122,17 @@ class BulkResult:
         }
 
     def __str__(self) -> str:
-        parts = [f"{self.objects:,} object{'' if self.objects == 1 else 's'}, {human_bytes(self.bytes)}"]
+        no_bytes = self.objects > 0 and self.bytes == 0  # deletions, copies by the service
+        parts = [f"{self.objects:,} object{'' if self.objects == 1 else 's'}"]
+        if not no_bytes:
+            parts.append(human_bytes(self.bytes))
         parts += [
             f"{count:,} {name}" for name, count in (("skipped", self.skipped), ("deleted", self.deleted)) if count
         ]
         if self.failures:
             parts.append(f"{len(self.failures):,} failed")
-        text = f"{', '.join(parts)} in {self.seconds:.1f} s ({human_bytes(self.bytes_per_second)}/s)"
+        rate = f"{self.objects_per_second:,.0f} objects" if no_bytes else human_bytes(self.bytes_per_second)
+        text = f"{', '.join(parts)} in {self.seconds:.1f} s ({rate}/s)"
         return f"stopped after {text}" if self.stopped else text
 
 

@@ -324,6 +324,19 @@ def test_directories_that_may_not_be_written_to(fake_s3: FakeS3, tmp_path: Path)
     assert tree(tmp_path) == {"open/y": b"y"}
 
 
+def test_destination_that_is_none_is_told_before_anything_is_sent(
+    fake_s3: FakeS3, store: S3Store, tmp_path: Path
+) -> None:
+    fill(fake_s3)
+    (tmp_path / "file").write_bytes(b"not a directory")
+    with pytest.raises((FileExistsError, NotADirectoryError)):
+        bulk.download(store, "d", tmp_path / "file")
+    assert tree(tmp_path) == {"file": b"not a directory"}
+    with pytest.raises(OSError, match="proc"):  # nobody may write there
+        bulk.download(store, "d", "/proc/obstore")
+    assert fake_s3.requests == []
+
+
 def test_unreadable_sources_are_entries(tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(b"g")
     os.symlink("nowhere", tmp_path / "dangling")

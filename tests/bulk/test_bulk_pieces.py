@@ -289,6 +289,8 @@ def test_progress_is_sampled() -> None:
 def test_result_says_what_it_is() -> None:
     result = BulkResult(objects=2, bytes=3 << 20, seconds=2.0, failures=[Failure("k", FileNotFoundError("gone"))])
     assert str(result) == "2 objects, 3.0 MiB, 1 failed in 2.0 s (1.5 MiB/s)"
+    assert str(BulkResult(objects=3000, seconds=2.0)) == "3,000 objects in 2.0 s (1,500 objects/s)"
+    assert str(BulkResult(objects=1, bytes=1, seconds=1.0)) == "1 object, 1 B in 1.0 s (1 B/s)"
     assert not result.ok
     assert result.as_dict()["failures"] == [{"path": "k", "error": "gone", "type": "FileNotFoundError"}]
     with pytest.raises(ExceptionGroup) as caught:
