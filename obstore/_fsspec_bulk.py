@@ -105,22 +105,23 @@ class BulkFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec is not ty
             lambda callback: get(rpath, lpath, recursive=recursive, maxdepth=maxdepth, callback=callback)
         )
         pairs = _without_directories(pairs)
-        tree = _tree_of(pairs)
+        # Where a path is encoded, as in URLs, files are not named by keys.
+        is_encoded = self._scheme == "http" and any("%" in source or "?" in source for source, _ in pairs)
+        tree = None if is_encoded else _tree_of(pairs)
         if tree is None:
             return await get([pair[0] for pair in pairs], [pair[1] for pair in pairs], callback=callback, **kwargs)
-        keys = [(store, list(keys)) for store, keys in self._by_store(pair[0] for pair in pairs)]
+        ((store, of_key),) = self._by_store(pair[0] for pair in pairs)  # one: what is above the tree has the bucket
+        keys = list(of_key)
         callback.set_size(len(pairs))
-        for store, some in keys:  # one: the bucket is what the paths begin with
-            cut = len(some[0]) - (len(pairs[0][0]) - tree[0]) + 1  # the slash
-            result = await bulk.download_async(
-                store,
-                Keys(some, cut),
-                tree[1],
-                resume=False,
-                connections=self._connections(batch_size),
-                progress=_counting(callback),
-            )
-            _raise_first(result)
+        result = await bulk.download_async(
+            store,
+            Keys(keys, len(keys[0]) - (len(pairs[0][0]) - tree[0]) + 1),  # cut at the slash
+            tree[1],
+            resume=False,
+            connections=self._connections(batch_size),
+            progress=_counting(callback),
+        )
+        _raise_first(result)
         return [None] * len(pairs)
 
     async def _cat_many(self, paths: list[str], batch_size: int | None) -> dict[str, Any]:

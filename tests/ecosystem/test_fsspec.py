@@ -617,7 +617,7 @@ def test_web_server(scratch: Path):
             serving.join()
 
 
-def test_web_server_that_lists(request: pytest.FixtureRequest):
+def test_web_server_that_lists(request: pytest.FixtureRequest, scratch: Path):
     subject = make_subject("webdav", request)
     subject.judge_put("a b/ü%?.txt", b"1")
     root = str(subject.store.url).partition("://")[2]
@@ -630,6 +630,8 @@ def test_web_server_that_lists(request: pytest.FixtureRequest):
     assert fs.cat(root, recursive=True) == {shown: b"1"}
     fs.pipe({f"{root}/n/{number}%20": b"2" for number in range(3)})
     assert subject.judge_keys() == ["a b/ü%?.txt", "n/0 ", "n/1 ", "n/2 "]
+    fs.get(f"{root}/n", f"{scratch}/out", recursive=True)
+    assert sorted(os.listdir(scratch / "out")) == ["0%20", "1%20", "2%20"]
     fs.rm(f"{root}/n", recursive=True)
     fs.rm(shown)
     assert subject.judge_keys() == []
