@@ -76,8 +76,8 @@ def _rclone(job: dict[str, Any], source: str, target: str, single: bool) -> list
     return [f"{job['tools']}/rclone", "copyto" if single else "copy", "--config", "/dev/null", "--s3-provider", "Other",
             "--s3-endpoint", job["endpoint"], "--s3-access-key-id", CREDENTIALS["access_key_id"],
             "--s3-secret-access-key", CREDENTIALS["secret_access_key"], "--s3-region", CREDENTIALS["region"],
-            "--s3-no-check-bucket", "--s3-no-head", "--use-server-modtime", "--no-check-dest", "--transfers", IN_FLIGHT,
-            "--checkers", IN_FLIGHT, "--multi-thread-streams", STREAMS, "--quiet", source, target]  # fmt: skip
+            "--s3-list-version", "2", "--s3-no-check-bucket", "--s3-no-head", "--use-server-modtime", "--no-check-dest",
+            "--transfers", IN_FLIGHT, "--checkers", IN_FLIGHT, "--multi-thread-streams", STREAMS, "--quiet", source, target]  # fmt: skip
 
 
 def _aws(job: dict[str, Any], source: str, target: str, single: bool) -> list[str]:
