@@ -190,7 +190,7 @@ bool ob_rate_refused(ob_rate *r, int64_t sent_us, int64_t now_us) {
     if (r->since_us == 0) begin_count(r, now_us);
     r->refused++;
     if (r->noise > 0 && now_us - r->noise_us > NOISE_US) r->noise = 0;
-    if (r->noise > 0 && (r->served + r->refused < NOISE_ANSWERS || is_noise(r))) return r->noise < 0.5;
+    if (r->noise > 0 && (r->served + r->refused < NOISE_ANSWERS || is_noise(r))) return r->in_a_row < NONE_SERVED;
     int64_t span_us = now_us - r->since_us + r->before_us;
     bool tells = r->served + r->before > 0 && span_us >= STEP_US && span_us <= FIRST_SPAN_US;
     if (tells && r->refused > SPARE_SEARCHING) begin_limit(r, now_us, span_us);
