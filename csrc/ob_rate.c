@@ -7,10 +7,11 @@
 #include "ob_rate.h"
 
 #define SECOND_US 1000000
-#define STEP_US 100000        /* between two steps of the search */
-#define STEP_ANSWERS 5        /* and so many answers */
-#define BURST_US 5000         /* what is missed by waking up late is made up for, as far as it is of so long */
-#define FORGET_US 5000000     /* without a refusal, or without anyone who waits */
+#define RATE_MIN 10.0     /* at fewer a second nothing is learnt in a reasonable time: what backs off does for those */
+#define STEP_US 100000    /* between two steps of the search */
+#define STEP_ANSWERS 5    /* and so many answers */
+#define BURST_US 5000     /* what is missed by waking up late is made up for, as far as it is of so long */
+#define FORGET_US 5000000 /* without a refusal, or without anyone who waits */
 #define FIRST_SPAN_US 3000000 /* a rate is learnt from what was served in so long */
 #define SPARE_SEARCHING 3     /* refusals that may be chance, */
 #define SPARE_SETTLED 2       /* the same where the rate is well known; */
@@ -55,7 +56,7 @@ static void forget_shares(ob_rate *r) {
 
 static void set_rate(ob_rate *r, double rate, int64_t now_us) {
   begin_count(r, now_us);
-  r->rate = rate > 1 ? rate : 1;
+  r->rate = rate > RATE_MIN ? rate : RATE_MIN;
   if (r->tokens > 1) r->tokens = 1;
 }
 
@@ -155,8 +156,8 @@ static void learn(ob_rate *r, int64_t now_us) {
     r->high_refused += r->refused;
   }
   begin_count(r, now_us);
-  if (has_other_reasons(r)) {
-    r->noise = (double)(r->low_refused + r->high_refused) / (double)(r->low_answers + r->high_answers);
+  if (has_other_reasons(r) || r->rate <= RATE_MIN) {
+    r->noise = share;
     r->noise_us = now_us;
     end_limit(r, now_us);
     return;
