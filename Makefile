@@ -62,9 +62,12 @@ fmt: $(STAMPS)/lint ## format all sources in place
 	$(BIN)/ruff format $(PY_PATHS)
 	$(BIN)/clang-format -i $(wildcard csrc/*.[ch] tests/csrc/*.[ch] benchmarks/c/*.c)
 
-# HAProxy and nginx come from the distribution: apt-get install haproxy nginx libnginx-mod-http-lua
+# Its servers come from the distribution: apt-get install haproxy nginx libnginx-mod-http-lua vde2 iproute2, and Ceph as in
+# tests/servers/ceph.py.
 endurance: $(STAMPS)/build $(STAMPS)/test $(STAMPS)/servers ## the tests of endurance at their full length: hours
-	OBSTORE_ENDURANCE=full OBSTORE_EXIT_RUNS=100 $(BIN)/python -m pytest -m "endurance or not endurance" tests/endurance tests/lifecycle/test_exit.py tests/lifecycle/test_bulk.py $(ARGS)
+	OBSTORE_ENDURANCE=full OBSTORE_EXIT_RUNS=100 OBSTORE_ENDURANCE_REPORT=$(CACHE)/endurance.jsonl \
+	  $(BIN)/python -m pytest -m "endurance or not endurance" tests/endurance tests/lifecycle/test_exit.py tests/lifecycle/test_bulk.py $(ARGS)
+	$(BIN)/python -m tests.endurance.report $(CACHE)/endurance.jsonl
 
 bench: $(STAMPS)/build $(STAMPS)/test ## run the benchmarks (see benchmarks/README.md; ARGS=--publish keeps what they show)
 	$(BIN)/python -m benchmarks.scorecard $(ARGS)
