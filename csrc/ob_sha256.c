@@ -52,39 +52,66 @@ static void compress_portable(uint32_t state[8], const uint8_t *p, size_t blocks
 
 #ifdef OB_SHA_X86
 
-/* Four rounds an instruction pair; the schedule of four words ahead is computed beside them. */
-__attribute__((target("sha,sse4.1,ssse3"))) static void compress_x86(uint32_t state[8], const uint8_t *p,
-                                                                     size_t blocks) {
+#define OB_SHA_TARGET __attribute__((target("sha,sse4.1,ssse3")))
+
+/* Four rounds an instruction pair; the schedule of four words ahead is computed beside them. One text leaves the processor waiting
+ * for the result of every pair: a second lane fills the time. */
+OB_SHA_TARGET __attribute__((always_inline)) static inline void
+lanes_x86(uint32_t *const state[], const uint8_t *const data[], size_t blocks, const int lanes) {
   const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
-  __m128i t = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(const void *)state), 0xb1);
-  __m128i hi = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(const void *)(state + 4)), 0x1b);
-  __m128i abef = _mm_alignr_epi8(t, hi, 8);
-  __m128i cdgh = _mm_blend_epi16(hi, t, 0xf0);
-  for (; blocks > 0; blocks--, p += 64) {
-    const __m128i abef_before = abef, cdgh_before = cdgh;
-    __m128i w[4];
-    for (int i = 0; i < 4; i++) {
-      w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)), swap);
-    }
-    for (int i = 0; i < 16; i++) {
-      __m128i now = w[i & 3];
-      __m128i sum = _mm_add_epi32(now, _mm_loadu_si128((const __m128i *)(const void *)(K + 4 * i)));
-      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
-      abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sum, 0x0e));
-      if (i < 12) {
-        __m128i last = w[(i + 3) & 3];
-        __m128i next = _mm_sha256msg1_epu32(now, w[(i + 1) & 3]);
-        next = _mm_add_epi32(next, _mm_alignr_epi8(last, w[(i + 2) & 3], 4));
-        w[i & 3] = _mm_sha256msg2_epu32(next, last);
+  __m128i abef[2], cdgh[2], w[2][4];
+  for (int k = 0; k < lanes; k++) {
+    __m128i t = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(const void *)state[k]), 0xb1);
+    __m128i hi = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(const void *)(state[k] + 4)), 0x1b);
+    abef[k] = _mm_alignr_epi8(t, hi, 8);
+    cdgh[k] = _mm_blend_epi16(hi, t, 0xf0);
+  }
+  for (size_t block = 0; block < blocks; block++) {
+    __m128i abef_before[2], cdgh_before[2];
+    for (int k = 0; k < lanes; k++) {
+      const uint8_t *p = data[k] + 64 * block;
+      abef_before[k] = abef[k];
+      cdgh_before[k] = cdgh[k];
+      for (int i = 0; i < 4; i++) {
+        w[k][i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)), swap);
       }
     }
-    abef = _mm_add_epi32(abef, abef_before);
-    cdgh = _mm_add_epi32(cdgh, cdgh_before);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) {
+      const __m128i constants = _mm_loadu_si128((const __m128i *)(const void *)(K + 4 * i));
+#pragma GCC unroll 2
+      for (int k = 0; k < lanes; k++) {
+        __m128i now = w[k][i & 3];
+        __m128i sum = _mm_add_epi32(now, constants);
+        cdgh[k] = _mm_sha256rnds2_epu32(cdgh[k], abef[k], sum);
+        abef[k] = _mm_sha256rnds2_epu32(abef[k], cdgh[k], _mm_shuffle_epi32(sum, 0x0e));
+        if (i < 12) {
+          __m128i last = w[k][(i + 3) & 3];
+          __m128i next = _mm_sha256msg1_epu32(now, w[k][(i + 1) & 3]);
+          next = _mm_add_epi32(next, _mm_alignr_epi8(last, w[k][(i + 2) & 3], 4));
+          w[k][i & 3] = _mm_sha256msg2_epu32(next, last);
+        }
+      }
+    }
+    for (int k = 0; k < lanes; k++) {
+      abef[k] = _mm_add_epi32(abef[k], abef_before[k]);
+      cdgh[k] = _mm_add_epi32(cdgh[k], cdgh_before[k]);
+    }
   }
-  t = _mm_shuffle_epi32(abef, 0x1b);
-  hi = _mm_shuffle_epi32(cdgh, 0xb1);
-  _mm_storeu_si128((__m128i *)(void *)state, _mm_blend_epi16(t, hi, 0xf0));
-  _mm_storeu_si128((__m128i *)(void *)(state + 4), _mm_alignr_epi8(hi, t, 8));
+  for (int k = 0; k < lanes; k++) {
+    __m128i t = _mm_shuffle_epi32(abef[k], 0x1b);
+    __m128i hi = _mm_shuffle_epi32(cdgh[k], 0xb1);
+    _mm_storeu_si128((__m128i *)(void *)state[k], _mm_blend_epi16(t, hi, 0xf0));
+    _mm_storeu_si128((__m128i *)(void *)(state[k] + 4), _mm_alignr_epi8(hi, t, 8));
+  }
+}
+
+OB_SHA_TARGET static void compress_x86(uint32_t state[8], const uint8_t *p, size_t blocks) {
+  lanes_x86(&state, &p, blocks, 1);
+}
+
+OB_SHA_TARGET static void compress_pair_x86(uint32_t *const state[2], const uint8_t *const p[2], size_t blocks) {
+  lanes_x86(state, p, blocks, 2);
 }
 
 static bool has_sha(void) {
@@ -97,11 +124,15 @@ static bool has_sha(void) {
 #endif
 
 static void (*compress)(uint32_t state[8], const uint8_t *p, size_t blocks) = compress_portable;
+static void (*compress_pair)(uint32_t *const state[2], const uint8_t *const p[2],
+                             size_t blocks); /* NULL: nothing gained */
 static pthread_once_t prepared = PTHREAD_ONCE_INIT;
 
 static void prepare(void) {
 #ifdef OB_SHA_X86
-  if (has_sha()) compress = compress_x86;
+  if (!has_sha()) return;
+  compress = compress_x86;
+  compress_pair = compress_pair_x86;
 #endif
 }
 
@@ -128,6 +159,25 @@ void ob_sha256_update(ob_sha256 *sha, const void *data, size_t len) {
   }
   if (len >= 64) compress(sha->state, p, len / 64);
   if (len % 64 > 0) memcpy(sha->block, p + len / 64 * 64, len % 64);
+}
+
+bool ob_sha256_has_pairs(void) {
+  pthread_once(&prepared, prepare);
+  return compress_pair != NULL;
+}
+
+void ob_sha256_update_pair(ob_sha256 *a, const void *data_a, ob_sha256 *b, const void *data_b, size_t len) {
+  size_t done = 0;
+  if (compress_pair != NULL && a->len % 64 == 0 && b->len % 64 == 0) {
+    uint32_t *const states[2] = {a->state, b->state};
+    const uint8_t *const texts[2] = {data_a, data_b};
+    done = len - len % 64;
+    compress_pair(states, texts, done / 64);
+    a->len += done;
+    b->len += done;
+  }
+  ob_sha256_update(a, (const uint8_t *)data_a + done, len - done);
+  ob_sha256_update(b, (const uint8_t *)data_b + done, len - done);
 }
 
 void ob_sha256_final(ob_sha256 *sha, uint8_t digest[OB_SHA256_BYTES]) {

@@ -34,7 +34,7 @@ from obstore.exceptions import BaseError, GenericError, not_implemented
 if TYPE_CHECKING:
     from obstore._effects import Op
     from obstore._localfs import Staging, Walk
-    from obstore._types import Buffer, GetSpec, Pin, PutSpec
+    from obstore._types import Buffer, GetSpec, PartPair, Pin, PutSpec
 
 T = TypeVar("T")
 
@@ -142,6 +142,7 @@ class LocalUpload:
     max_parts: int | None = None
     min_part_bytes: int = 0
     max_parallel: int | None = None
+    part_pair: PartPair | None = None
 
     def __init__(self, staging: Staging, path: str, key: str, *, overwrite: bool) -> None:
         self._staging: Staging | None = staging

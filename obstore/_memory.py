@@ -20,7 +20,7 @@ from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, 
 
 if TYPE_CHECKING:
     from obstore._effects import Op
-    from obstore._types import Buffer, GetSpec, Pin, PutSpec
+    from obstore._types import Buffer, GetSpec, PartPair, Pin, PutSpec
 
 NAME = "InMemory"
 PAGE_ITEMS = 1000
@@ -118,6 +118,7 @@ class MemoryUpload:
     max_parts: int | None = None
     min_part_bytes: int = 0
     max_parallel: int | None = None
+    part_pair: PartPair | None = None
 
     def __init__(self, backend: MemoryBackend, key: str, spec: PutSpec) -> None:
         self._backend = backend

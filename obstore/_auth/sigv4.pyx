@@ -14,6 +14,7 @@ import hmac
 import time
 from operator import itemgetter
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdlib cimport free, malloc
 
 from obstore._auth.sha256 cimport (
@@ -22,8 +23,10 @@ from obstore._auth.sha256 cimport (
     ob_hmac_key,
     ob_sha256,
     ob_sha256_final,
+    ob_sha256_has_pairs,
     ob_sha256_init,
     ob_sha256_update,
+    ob_sha256_update_pair,
 )
 
 cdef extern from "Python.h":
@@ -160,6 +163,56 @@ def payload_hash(body):
     if not body:
         return EMPTY_SHA256
     return digest_of(sha256(), body).hexdigest()
+
+
+def hashes_pairs():
+    """Whether this processor hashes two bodies beside each other in less time than one after the other."""
+    return bool(ob_sha256_has_pairs())
+
+
+def payload_hashes(bodies):
+    """`payload_hash` of each body; those of a single buffer two at a time, where `hashes_pairs`."""
+    cdef list hashes = []
+    cdef Py_ssize_t i = 0, n = len(bodies)
+    while i < n:
+        if i + 1 < n and len(bodies[i]) == 1 and len(bodies[i + 1]) == 1:
+            hashes += hash_pair(bodies[i][0], bodies[i + 1][0])
+            i += 2
+        else:
+            hashes.append(payload_hash(bodies[i]))
+            i += 1
+    return hashes
+
+
+cdef list hash_pair(object first, object second):
+    cdef Py_buffer a, b
+    cdef ob_sha256 sha_a, sha_b
+    cdef size_t both
+    cdef unsigned char[OB_SHA256_BYTES] digest_a, digest_b
+    PyObject_GetBuffer(first, &a, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(second, &b, PyBUF_SIMPLE)
+    except BaseException:
+        PyBuffer_Release(&a)
+        raise
+    with nogil:
+        both = <size_t>min(a.len, b.len)
+        ob_sha256_init(&sha_a)
+        ob_sha256_init(&sha_b)
+        ob_sha256_update_pair(&sha_a, a.buf, &sha_b, b.buf, both)
+        ob_sha256_update(&sha_a, <const char*>a.buf + both, <size_t>a.len - both)
+        ob_sha256_update(&sha_b, <const char*>b.buf + both, <size_t>b.len - both)
+        ob_sha256_final(&sha_a, digest_a)
+        ob_sha256_final(&sha_b, digest_b)
+    PyBuffer_Release(&b)
+    PyBuffer_Release(&a)
+    return [digest_text(digest_a), digest_text(digest_b)]
+
+
+cdef str digest_text(const unsigned char* digest):
+    cdef char[2 * OB_SHA256_BYTES] text
+    ob_hex(digest, text)
+    return PyUnicode_DecodeASCII(text, 2 * OB_SHA256_BYTES, NULL)
 
 
 def content_md5(body):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -44,6 +44,7 @@ class ObjectReaders:
     head_after_finish = False
     update_by_version = False
     delete_batch_min = 1
+    prepare_pair: Callable[[Any, Any], None] | None = None
     copy_pause_s = 0.0
     offset_inclusive = False
     suffix_ranges = True

@@ -79,6 +79,7 @@ class Dialect(Protocol):
         update_by_version: whether an update is conditional on a version, and not on an ETag.
         head_after_finish: whether only the object itself knows the ETag that a multipart upload gave it.
         max_redirects: how often a request may be sent to another place.
+        prepare_pair: `prepare` of two requests, where that takes less time than one after the other.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Dialect(Protocol):
     offset_inclusive: bool
     suffix_ranges: bool
     max_redirects: int
+    prepare_pair: Callable[[Any, Any], None] | None
 
     @property
     def endpoint(self) -> str: ...

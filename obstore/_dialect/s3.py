@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from obstore import exceptions
 from obstore._auth.aws import AwsSession
-from obstore._auth.sigv4 import UNSIGNED, Signer, content_md5, encode_query, payload_hash, quote_key
+from obstore._auth.sigv4 import (
+    UNSIGNED,
+    Signer,
+    content_md5,
+    encode_query,
+    hashes_pairs,
+    payload_hash,
+    payload_hashes,
+    quote_key,
+)
 from obstore._dialect import errors, xml
 from obstore._dialect.attributes import STANDARD, encode_tags
 from obstore._dialect.base import CopyCreate, condition_headers, format_range, slice_of
@@ -111,6 +120,7 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner, S3Bulk):
         self._whole_headers = self._headers((*self._part_sse, CHECKSUM_MODE))
         self._asks_checksums = settings.verify_downloads
         self._bodyless_hash = UNSIGNED if settings.unsigned_payload else _EMPTY_HASH
+        self.prepare_pair = self._prepare_pair if hashes_pairs() and not settings.unsigned_payload else None
 
     # ---- addressing ---------------------------------------------------------------------------------------------
 
@@ -446,6 +456,16 @@ class S3Dialect(S3Readers, S3Failures, S3Presigner, S3Bulk):
     def prepare(self, request: Request) -> None:
         """Hash the body and add its checksum header. May take milliseconds and may run on any thread."""
         self._prepare(own(request))
+
+    def _prepare_pair(self, first: Request, second: Request) -> None:
+        """`prepare` both, their bodies hashed beside each other."""
+        pair = own(first), own(second)
+        if all(request.payload_hash is None and request.checksum != "SHA256" for request in pair):
+            hashes = payload_hashes([request.body or () for request in pair])
+            for request, digest in zip(pair, hashes, strict=True):
+                request.payload_hash = digest
+        for request in pair:
+            self._prepare(request)
 
     def _prepare(self, request: S3Request) -> str:
         """The payload hash, after adding what headers need the body."""

@@ -14,6 +14,9 @@ from obstore._types import Backend, Buffer, PutResult, PutSpec, Upload
 DEFAULT_CHUNK_SIZE = 5 * 1024 * 1024
 DEFAULT_CONCURRENCY = 12
 
+# Parts of this size and more are prepared in pairs, where so many may be under way: with few, one would wait for the other.
+_PAIR_BYTES = 1 << 20
+_PAIRS_FROM = 4
 _MAX_PARTS_PLANNED = 9_900  # of 10,000: room for a source that turns out longer than it said
 # Parts of a source of unknown length keep their size for so many parts (some services want all of one size), then double
 # every so many: 10,000 of them hold 5 TiB even where the first have 5 MiB.
@@ -292,16 +295,27 @@ def upload(backend: Backend, key: str, source: Source, spec: PutSpec, chunk: int
         size = part_size(chunk, source.size, started)
         if size > chunk and first:
             first = [*first, *(yield from source.read(size - _length(first)))]
+        pair = started.part_pair
+        if source.size is None or window < _PAIRS_FROM or size < _PAIR_BYTES:
+            pair = None  # a source that is pushed may take its time for the second one
         number = 1
         piece = first
         while True:
             # An empty object is one empty part.
             if not piece and number > 1:
                 break
-            running.append((yield Fork(started.part(number, piece))))
+            second: list[Buffer] = []
+            if pair is not None and _length(piece) == size:
+                second = yield from source.read(size)
+            if second and pair is not None:
+                running.append((yield Fork(pair(number, piece, second))))
+                number += 1
+                piece = second
+            else:
+                running.append((yield Fork(started.part(number, piece))))
             if _length(piece) < size:
                 break
-            yield from settle(running, window)
+            yield from settle(running, window if pair is None else window // 2)
             number += 1
             if source.size is None and started.max_parts is not None and part_growth(number):
                 size *= 2

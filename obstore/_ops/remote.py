@@ -42,6 +42,7 @@ from obstore._types import (
     ListPage,
     ObjectMeta,
     Opened,
+    PartPair,
     Pin,
     PostSpec,
     PresignedPost,
@@ -154,6 +155,7 @@ class RemoteBackend:
         accept: Callable[[Any], bool] | None = None,
         recover: Callable[[], Op[Any]] | None = None,
         ahead: Ahead | None = None,
+        is_prepared: bool = False,
     ) -> Op[Any]:
         """Send a request until it succeeds or must not be repeated; every attempt is signed afresh.
 
@@ -166,6 +168,7 @@ class RemoteBackend:
             accept: takes an answer that is no success, and makes it the result by returning true.
             recover: instead of repeating the request, find out what became of it; its result is the response.
             ahead: the first attempt, where it was sent before.
+            is_prepared: the body was hashed before.
 
         Returns:
             The response, status 2xx or accepted.
@@ -176,7 +179,7 @@ class RemoteBackend:
             retry = Retry(self.policy)
         refreshed = adjusted = False
         redirects = 0
-        if request.body and _size(request.body) > _HASH_INLINE_BYTES:
+        if request.body and not is_prepared and _size(request.body) > _HASH_INLINE_BYTES:
             yield Call(dialect.prepare, request)
         while True:
             attempt: Send | Outcome
@@ -717,12 +720,36 @@ class RemoteUpload:
         self.upload_id = upload_id
         self.max_parts: int | None = backend.dialect.max_parts
         self.min_part_bytes = backend.dialect.min_part_bytes
+        self.part_pair: PartPair | None = None if backend.dialect.prepare_pair is None else self._part_pair
 
     def part(self, number: int, body: Sequence[Buffer]) -> Op[None]:
         """Send part ``number``, from 1."""
+        request = self._backend.dialect.build_part(self._key, self.upload_id, number, body)
+        yield from self._send_part(number, request)
+
+    def _part_pair(self, number: int, first: Sequence[Buffer], second: Sequence[Buffer]) -> Op[None]:
+        """Send parts ``number`` and ``number + 1``, prepared together."""
         dialect = self._backend.dialect
-        response = yield from self._backend.request(dialect.build_part(self._key, self.upload_id, number, body))
-        self._tags[number] = dialect.read_part(response)
+        requests = [
+            dialect.build_part(self._key, self.upload_id, number + index, body)
+            for index, body in enumerate((first, second))
+        ]
+        assert dialect.prepare_pair is not None
+        yield Call(dialect.prepare_pair, *requests)
+        running: list[Any] = []
+        try:
+            for index, request in enumerate(requests):
+                running.append((yield Fork(self._send_part(number + index, request, is_prepared=True))))
+            yield from settle(running, 1)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            yield Cancel(running)
+            raise
+
+    def _send_part(self, number: int, request: Request, *, is_prepared: bool = False) -> Op[None]:
+        response = yield from self._backend.request(request, is_prepared=is_prepared)
+        self._tags[number] = self._backend.dialect.read_part(response)
 
     def copied_part(self, number: int, request: Request) -> Op[None]:
         """Have the service make part ``number`` from another object."""

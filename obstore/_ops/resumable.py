@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from obstore._effects import Call, Op, Request, Response, Sleep
 from obstore._ops.retry import Retry
-from obstore._types import Buffer, PutResult
+from obstore._types import Buffer, PartPair, PutResult
 from obstore.exceptions import GenericError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class ResumableUpload:
     max_parts: int | None = None
     min_part_bytes: int = 0
     max_parallel: int | None = 1
+    part_pair: PartPair | None = None
 
     def __init__(self, backend: RemoteBackend, key: str, session: Any) -> None:
         self._backend = backend

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from obstore._effects import Call, Op
-from obstore._types import Buffer, PutResult
+from obstore._types import Buffer, PartPair, PutResult
 
 # Up to so many bytes are kept in memory; what comes after them in a file without a name.
 _MEMORY_BYTES = 16 << 20
@@ -28,6 +28,7 @@ class SpooledUpload:
     max_parts: int | None = None
     min_part_bytes = 0
     max_parallel: int | None = None
+    part_pair: PartPair | None = None
 
     def __init__(self, put: Callable[[Sequence[Buffer]], Op[PutResult]]) -> None:
         self._put = put

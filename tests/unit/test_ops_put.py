@@ -203,6 +203,7 @@ def test_parts_grow_where_there_would_be_too_many(chunk: int, size: Any, most: A
     class Upload:
         max_parts = most
         min_part_bytes = 0
+        part_pair = None
 
     grown = part_size(chunk, size, Upload())  # type: ignore[arg-type]
     assert grown == wanted
@@ -344,3 +345,55 @@ def test_missing_path_is_the_systems_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         upload(tmp_path / "none")
     assert type(caught.value) is FileNotFoundError
+
+
+# ---- parts in pairs ----------------------------------------------------------------------------------------------
+
+MIB = 1 << 20
+
+
+def paired() -> tuple[Any, list[int]]:
+    """A backend that prepares parts in pairs, whatever this processor gains by it; and the lengths of what it prepared so."""
+    backend = backend_of()
+    lengths: list[int] = []
+    prepare = backend.dialect._prepare_pair  # type: ignore[attr-defined]
+
+    def prepare_pair(first: Any, second: Any) -> None:
+        lengths.extend(len(request.body[0]) for request in (first, second))
+        prepare(first, second)
+
+    backend.dialect.prepare_pair = prepare_pair
+    return backend, lengths
+
+
+@pytest.mark.parametrize("size", [4 * MIB, 5 * MIB, 5 * MIB + 3, 6 * MIB + 3])
+def test_large_parts_are_prepared_in_pairs(size: int) -> None:
+    data = bytes(range(256)) * (size // 256) + b"end"[: size % 256]
+    server = Server()
+    driver = Driver(server)
+    backend, prepared = paired()
+    driver.run(put(backend, "k", data, chunk_size=MIB, max_concurrency=4))
+    sizes = [MIB] * (size // MIB) + ([size % MIB] if size % MIB else [])
+    assert server.parts == sizes
+    assert b"".join(server.bodies[f"part {number}"] for number in range(1, len(sizes) + 1)) == data
+    assert prepared == sizes[: len(sizes) // 2 * 2]
+    assert driver.most <= 4, "two pairs, or one and the parts of another"
+
+
+def test_small_parts_and_few_at_a_time_go_alone() -> None:
+    for chunk, window in ((MIB // 2, 12), (MIB, 3)):
+        backend, prepared = paired()
+        driver = Driver(Server())
+        driver.run(put(backend, "k", bytes(8 * MIB), chunk_size=chunk, max_concurrency=window))
+        assert driver.most == window
+        assert prepared == []
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_part_of_a_pair_that_fails_aborts_the_upload(number: int) -> None:
+    server = Server(**{f"part_{number}": FAILED})
+    driver = Driver(server)
+    with pytest.raises(GenericError):
+        driver.run(put(paired()[0], "k", bytes(8 * MIB), chunk_size=MIB, max_concurrency=4))
+    assert server.seen[-1] == "abort"
+    assert not driver.alive

@@ -4,6 +4,7 @@ import base64
 import calendar
 import fcntl
 import hashlib
+import os
 import pickle
 import subprocess
 import sys
@@ -478,3 +479,15 @@ def test_hashing_a_large_body_lets_other_threads_run():
         sys.setswitchinterval(before)
         counter.join()
     assert moved > 0
+
+
+@pytest.mark.parametrize("first", [0, 1, 63, 64, 65, 1000, 100_000])
+@pytest.mark.parametrize("second", [0, 1, 64, 999, 100_003])
+def test_bodies_are_hashed_in_pairs(first: int, second: int) -> None:
+    one, two = os.urandom(first), os.urandom(second)
+    bodies = [[one], [memoryview(bytearray(two))], [one, two], [one], [two], [], [two]]
+    expected = [hashlib.sha256(b"".join(body)).hexdigest() for body in bodies]
+    assert sigv4.payload_hashes(bodies) == expected
+    assert sigv4.payload_hashes([]) == []
+    with pytest.raises(TypeError):
+        sigv4.payload_hashes([[one], ["text"]])
