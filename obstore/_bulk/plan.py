@@ -16,6 +16,7 @@ _TIMES_DELAY = 8
 _FIRST_STREAMS = 16
 _WORTH_IT = 1.2
 _ROUNDS_OF_REST = 16
+_FIRST_ROUNDS = 4  # the first has the making of connections in it, and an object of a few gains nothing by a try
 
 
 class Gaps:
@@ -75,7 +76,7 @@ class Pace:
         self._count = self._bytes = 0
         self._best = 0.0  # of all streams together, with fewer of them
         self._before = 0
-        self._rest = 0
+        self._rest = _FIRST_ROUNDS
 
     @property
     def streams(self) -> int:

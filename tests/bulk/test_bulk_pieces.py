@@ -99,14 +99,14 @@ def streams_after(rounds: int, each: float, together: float, limit: int = 64) ->
 
 
 def test_more_ranges_at_a_time_where_each_connection_has_its_share() -> None:
-    assert streams_after(6, each=80e6, together=1e12) == [16, 32, 64, 64, 64, 64]
-    assert streams_after(3, each=80e6, together=1e12, limit=20) == [16, 20, 20]
+    assert streams_after(9, each=80e6, together=1e12) == [16] * 5 + [32, 64, 64, 64]
+    assert streams_after(6, each=80e6, together=1e12, limit=20) == [16] * 5 + [20]
     assert streams_after(1, each=80e6, together=1e12, limit=3) == [3]
 
 
 def test_no_more_ranges_where_the_way_is_full_but_now_and_then_another_look() -> None:
     seen = streams_after(60, each=1e12, together=1e9)
-    assert seen[:4] == [16, 32, 16, 16]
+    assert seen[:8] == [16] * 5 + [32, 16, 16]
     assert set(seen) == {16, 32}
     assert seen.count(32) < 6
 
