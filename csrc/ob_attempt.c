@@ -303,9 +303,10 @@ static int on_open_socket(void *argument, int purpose, ob_curl_sockaddr *address
 
 /* Bytes on a kept connection before anything was asked: left over from an answer longer than announced. Read as the next
  * answer, they would be another object's. TLS records of their own (tickets) look the same, so only plain connections are asked. */
-static bool holds_leftovers(const ob_transfer *x) {
+static bool holds_leftovers(const ob_transfer *x, int local_port) {
   if (strncmp(x->url, "http:", 5) != 0 || ob_get_long(x->easy, OB_CURLINFO_NUM_CONNECTS) != 0) return false;
   int fd = ob_get_socket(x->easy);
+  if (fd == OB_CURL_SOCKET_BAD) fd = ob_socket_at(local_port); /* libcurl 7 does not say yet which one it takes */
   char byte;
   return fd != OB_CURL_SOCKET_BAD && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
@@ -316,9 +317,8 @@ static int on_ready_to_send(void *argument, char *remote_ip, char *local_ip, int
   (void)remote_ip;
   (void)local_ip;
   (void)remote_port;
-  (void)local_port;
   if (x->host != NULL) ob_loop_resolved_onloop(loop_of(x), x);
-  if (holds_leftovers(x)) {
+  if (holds_leftovers(x, local_port)) {
     refuse(x, OB_KIND_CONNECT, "the kept connection held bytes that nobody asked for");
     return OB_CURL_PREREQFUNC_ABORT;
   }

@@ -6,6 +6,7 @@
  */
 #include "ob_engine.h"
 
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -80,6 +81,7 @@ static _Atomic int64_t asked_connections, asked_threads, asked_memory;
 /* Inode of the socket by descriptor, 0: none; read without a lock after fork. Some versions of libcurl close a socket
  * without telling, and the number may be someone else's then: the inode tells. */
 static _Atomic uint64_t sockets[SOCKETS_MAX];
+static atomic_int sockets_end; /* none has been this or more */
 
 static uint64_t socket_inode(int fd) {
   struct stat about;
@@ -88,12 +90,28 @@ static uint64_t socket_inode(int fd) {
 
 void ob_socket_opened(int fd) {
   if (fd < 0 || fd >= SOCKETS_MAX) return;
+  int end = atomic_load_explicit(&sockets_end, memory_order_relaxed);
+  while (end <= fd && !atomic_compare_exchange_weak(&sockets_end, &end, fd + 1)) continue;
   if (atomic_exchange(&sockets[fd], socket_inode(fd)) == 0) ob_count(&ob_live_sockets, 1);
 }
 
 void ob_socket_closed(int fd) {
   if (fd < 0 || fd >= SOCKETS_MAX) return;
   if (atomic_exchange(&sockets[fd], 0) != 0) ob_uncount(&ob_live_sockets, 1);
+}
+
+int ob_socket_at(int local_port) {
+  int end = atomic_load_explicit(&sockets_end, memory_order_relaxed);
+  for (int fd = 0; fd < end; fd++) {
+    if (atomic_load_explicit(&sockets[fd], memory_order_relaxed) == 0) continue;
+    struct sockaddr_storage address = {0};
+    socklen_t len = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &len) != 0) continue;
+    int port = address.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&address)->sin6_port)
+                                             : ntohs(((struct sockaddr_in *)&address)->sin_port);
+    if (port == local_port) return fd;
+  }
+  return -1;
 }
 
 static void close_inherited_sockets(void) {

@@ -227,6 +227,8 @@ extern ob_counter ob_cq_written;
 
 void ob_socket_opened(int fd);
 void ob_socket_closed(int fd);
+/* Any thread. The socket of ours at that port, -1: none. */
+int ob_socket_at(int local_port);
 /* Loop thread, after pausing and before resuming. */
 void ob_engine_paused(ob_transfer *x);
 void ob_engine_resumed(ob_transfer *x);
