@@ -958,6 +958,7 @@ void ob_engine_forked_child(void) {
   ob_mutex_init(&create_lock);
   ob_curl_forked_child();
   ob_block_forked_child();
+  ob_transfer_forked_child();
   close_inherited_sockets();
   atomic_store(&ob_live_easies, 0);
 }

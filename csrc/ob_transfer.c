@@ -9,6 +9,7 @@
 #define STREAM_BLOCK_MIN ((size_t)16 << 10)
 #define STREAM_BLOCK_MAX ((size_t)1 << 20)
 #define GROWING_BLOCK_MAX ((uint64_t)8 << 20)
+#define SPARE_HEADERS_MAX 4096u
 #define FILL_WINDOW_MAX                                                                                                \
   ((uint64_t)16 << 20) /* bytes held for whoever reads into memory of its own, while it does something else */
 
@@ -99,12 +100,69 @@ static char *arena_text(ob_transfer *x, const char *text, size_t len) {
   return copy;
 }
 
+/* ---- memory ----------------------------------------------------------------------------------------
+ *
+ * What a few transfers leave is kept for the next ones, with the room for their answer's headers: they are too large for the
+ * allocator's caches of threads, and are made on one thread and mostly freed on another. Not where tools watch the memory.
+ */
+
+#if defined(OB_DEBUG) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SPARES_KEPT 0
+#else
+#define SPARES_KEPT 128
+#endif
+
+static ob_mutex spares_lock = OB_MUTEX_INIT;
+static ob_transfer *spares; /* linked by failed_next */
+static int n_spares;
+
+void ob_transfer_forked_child(void) {
+  ob_mutex_init(&spares_lock);
+  spares = NULL; /* another thread may have been in the middle of it */
+  n_spares = 0;
+}
+
+/* Zeroed up to its arena. */
+static ob_transfer *take_memory(void) {
+  ob_headers received = {0};
+  ob_lock(&spares_lock);
+  ob_transfer *x = spares;
+  if (x != NULL) {
+    spares = x->failed_next;
+    n_spares--;
+  }
+  ob_unlock(&spares_lock);
+  if (x != NULL) {
+    received = x->received;
+    ob_headers_clear(&received);
+  } else if ((x = ob_malloc(sizeof *x)) == NULL) {
+    return NULL;
+  }
+  memset(x, 0, offsetof(ob_transfer, arena));
+  x->received = received;
+  return x;
+}
+
+static void give_memory(ob_transfer *x) {
+  bool small = x->received.cap <= SPARE_HEADERS_MAX;
+  ob_lock(&spares_lock);
+  bool kept = small && n_spares < SPARES_KEPT;
+  if (kept) {
+    x->failed_next = spares;
+    spares = x;
+    n_spares++;
+  }
+  ob_unlock(&spares_lock);
+  if (kept) return;
+  ob_headers_free(&x->received);
+  ob_free(x);
+}
+
 /* ---- owner's side, before submit ------------------------------------------------------------------ */
 
 ob_transfer *ob_transfer_new(ob_client *client, void *owner) {
-  ob_transfer *x = ob_malloc(sizeof *x);
+  ob_transfer *x = take_memory();
   if (x == NULL) return NULL;
-  memset(x, 0, offsetof(ob_transfer, arena));
   atomic_init(&x->refs, 1);
   atomic_init(&x->state, OB_XFER_NEW);
   ob_mutex_init(&x->lock);
@@ -304,7 +362,6 @@ static void destroy(ob_transfer *x) {
   OB_ASSERT(state_of(x) == OB_XFER_NEW || state_of(x) == OB_XFER_DONE);
   OB_ASSERT(x->easy == NULL && !x->in_inbox && !x->is_member);
   unref_chain(x->body_first);
-  ob_headers_free(&x->received);
   while (x->chunks != NULL) {
     ob_arena_chunk *next = x->chunks->next;
     ob_free(x->chunks);
@@ -313,7 +370,7 @@ static void destroy(ob_transfer *x) {
   ob_cq_unref(x->cq);
   ob_client_unref(x->client);
   ob_uncount(&ob_live_transfers, 1);
-  ob_free(x);
+  give_memory(x);
 }
 
 ob_transfer *ob_transfer_ref(ob_transfer *x) {

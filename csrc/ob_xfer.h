@@ -173,6 +173,8 @@ extern ob_counter ob_live_transfers, ob_live_clients, ob_live_queues, ob_live_ea
 
 /* The legal moves; an illegal one aborts in a debug build. Lock held. */
 void ob_transfer_move_locked(ob_transfer *x, ob_xfer_state to);
+/* In a child right after fork, single-threaded. */
+void ob_transfer_forked_child(void);
 /* Loop thread, lock held. Bytes at the end of the buffered body; -1: memory is short. */
 int ob_transfer_append_locked(ob_transfer *x, const char *data, size_t len);
 /* Loop thread, lock held. The bytes go where the segments say. False: the owner has taken its memory back. */
