@@ -572,6 +572,7 @@ void ob_transfer_fill(ob_transfer *x, void *data, size_t len) {
   if (!stale) ob_lock(&x->lock);
   bool cancelled = atomic_load_explicit(&x->cancelled, memory_order_acquire);
   x->fill = data;
+  x->fill_size = len;
   x->fill_left = cancelled ? 0 : len;
   x->filled = 0;
   x->wants_full = false;
@@ -584,9 +585,9 @@ void ob_transfer_fill(ob_transfer *x, void *data, size_t len) {
 }
 
 int ob_transfer_want_full(ob_transfer *x) {
-  if (ob_transfer_stale(x)) return x->fill_left == 0;
+  if (ob_transfer_stale(x)) return x->filled == x->fill_size;
   ob_lock(&x->lock);
-  bool full = x->fill_left == 0;
+  bool full = x->filled == x->fill_size;
   x->wants_full = !full;
   ob_unlock(&x->lock);
   return full;
@@ -597,7 +598,7 @@ uint64_t ob_transfer_unfill(ob_transfer *x) {
   if (!stale) ob_lock(&x->lock);
   uint64_t filled = x->filled;
   x->fill = NULL;
-  x->fill_left = 0;
+  x->fill_size = x->fill_left = 0;
   x->filled = 0;
   x->wants_full = false;
   if (!stale) ob_unlock(&x->lock);

@@ -79,12 +79,13 @@ struct ob_transfer {
   size_t n_segments;
   ob_segment segment; /* where there is only one */
   char *fill;         /* a stream's next bytes go there; NULL: into blocks */
-  size_t fill_left;
-  uint64_t filled;  /* since `fill` was set */
-  bool wants_full;  /* DATA is asked for once fill_left is 0 */
-  int64_t expected; /* body bytes that will reach the sink, -1 unknown; loop writes at HEAD */
-  ob_cq *cq;        /* referenced */
-  int events;       /* posted and not asked for yet */
+  size_t fill_size;   /* of the owner's memory */
+  size_t fill_left;   /* that may still be written to: none once the transfer was cancelled */
+  uint64_t filled;    /* since `fill` was set */
+  bool wants_full;    /* DATA is asked for once fill_left is 0 */
+  int64_t expected;   /* body bytes that will reach the sink, -1 unknown; loop writes at HEAD */
+  ob_cq *cq;          /* referenced */
+  int events;         /* posted and not asked for yet */
 
   /* lock of the cq that `cq` points to. */
   ob_place place;
