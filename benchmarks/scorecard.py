@@ -152,7 +152,7 @@ def measure(peer: Peer, scenario: Scenario, servers: Servers, told: dict[str, An
     if not lines or (done.returncode != 0 and peer.ours):
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         errors = [line.strip() for line in said if "rror" in line and not line.lstrip().startswith(("File", "at "))]
-        return {"failed": (errors or said)[-1][:300]}
+        return {"failed": (errors or said)[-1][:300].partition(": Command ")[0]}  # without paths of this machine
     if done.returncode != 0:  # measured, then died while its interpreter ended: not what is measured here
         return {**derive(json.loads(lines[-1])), "exit_status": done.returncode}
     return derive(json.loads(lines[-1]))
