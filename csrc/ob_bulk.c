@@ -367,6 +367,7 @@ static bool settle_read(ob_bulk *bulk, ob_bulk_item *item, const ob_outcome *out
   }
   if (!options->to_files) {
     count_done(bulk, item->received);
+    bulk->counts.verified += item->digest.announced;
     leave(bulk, item, OB_BULK_BODY);
     return false;
   }
@@ -376,6 +377,7 @@ static bool settle_read(ob_bulk *bulk, ob_bulk_item *item, const ob_outcome *out
     return false;
   }
   count_done(bulk, item->received);
+  bulk->counts.verified += item->digest.announced;
   write_record(bulk, item);
   return true;
 }

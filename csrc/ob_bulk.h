@@ -93,6 +93,7 @@ typedef struct ob_bulk_item {
 typedef struct ob_bulk_counts {
   uint64_t done;          /* whole objects, in place */
   uint64_t bytes;         /* in them */
+  uint64_t verified;      /* of them, equal to a checksum that was announced */
   uint64_t pending;       /* fed and not yet sent */
   uint64_t pending_bytes; /* of content in those */
   uint64_t active;        /* in flight */

@@ -132,6 +132,7 @@ class Download:
         self._next_id = 0
         self._ended = False
         self._counted = (0, 0)
+        self._verified = 0  # of those, already in the result
         self._done = (0, 0)  # what operations beside the C core have done
         self._total = [0, 0, True]
         self._fetch: Fetch | None = None
@@ -150,6 +151,9 @@ class Download:
     def _count(self, bulk: Any) -> None:
         if bulk is not None:
             self._counted = bulk.counts()[:2]
+            verified = bulk.verified()
+            self._result.verified += verified - self._verified
+            self._verified = verified
         self._result.objects = self._counted[0] + self._done[0]
         self._result.bytes = self._counted[1] + self._done[1]
         self._meter.sample(self._result)

@@ -457,6 +457,14 @@ cdef class Bulk:
             ob_bulk_count(self._c_bulk, &counts)
         return (counts.done, counts.bytes, counts.pending, counts.active, counts.left)
 
+    def verified(self):
+        """How many of those that are done equal a checksum that the service announced."""
+        cdef ob_bulk_counts counts
+        with self._lock:
+            self._check()
+            ob_bulk_count(self._c_bulk, &counts)
+        return counts.verified
+
 
 cdef int _set_key(ob_form_spec *spec, str kind, bytes key) except -1:
     """A derived key of 32 bytes, or both states of an HMAC."""

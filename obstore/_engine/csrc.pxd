@@ -408,6 +408,7 @@ cdef extern from "ob_bulk.h" nogil:
     ctypedef struct ob_bulk_counts:
         uint64_t done
         uint64_t bytes
+        uint64_t verified
         uint64_t pending
         uint64_t pending_bytes
         uint64_t active

@@ -151,6 +151,8 @@ def test_content_md5_is_compared(fake_s3: FakeS3, store: S3Store, tmp_path: Path
     result = bulk.download(store, ["right", "wrong"], tmp_path)
     assert (result.objects, [type(failure.error) for failure in result.failures]) == (1, [obs.IntegrityError])
     assert "verify=False" in str(result.failures[0].error)
+    assert result.verified == 1
+    assert bulk.download(store, ["right"], tmp_path / "unverified", verify=False).verified == 0
 
 
 def test_composite_checksums_say_nothing_of_the_whole(fake_s3: FakeS3, store: S3Store, tmp_path: Path) -> None:
