@@ -270,6 +270,39 @@ class Child(Protocol):
     error: BaseException | None
 
 
+def handed_on(
+    op: Op[T], swap: Callable[[Any], Any], note: Callable[[Any, BaseException | None], None] | None = None
+) -> Op[T]:
+    """The operation, with a hand in what it yields and an eye on what comes back.
+
+    Args:
+        op: the operation.
+        swap: takes an effect of the operation's, gives the one that is yielded in its place, or the same.
+        note: is told what each effect came to before the operation is: its result, or what is thrown in.
+    """
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            try:
+                effect = op.send(value) if error is None else op.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            value = error = None
+            effect = swap(effect)
+            try:
+                value = yield effect
+            except GeneratorExit:
+                raise
+            except BaseException as exc:  # noqa: BLE001 - goes on into the operation
+                error = exc
+            if note is not None:
+                note(value, error)
+    finally:
+        error = None  # its traceback holds this frame
+        op.close()
+
+
 class AttemptFailed(Exception):  # noqa: N818 - internal signal, never reaches users
     """One HTTP attempt ended without a usable response.
 

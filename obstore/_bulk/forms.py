@@ -8,7 +8,7 @@ from typing import Any
 
 from obstore._auth.cache import credential
 from obstore._auth.sources import ANONYMOUS
-from obstore._effects import Op, Outcome, Send
+from obstore._effects import Op, Outcome, Send, handed_on
 from obstore._engine._core import BULK_FORMS
 from obstore._ops.remote import RemoteBackend
 from obstore._types import PutSpec
@@ -129,25 +129,12 @@ def after_attempt(op: Op[Any], attempt: Any) -> Op[Any]:
         op: the operation.
         attempt: a transfer that has ended; ``None``: there was none.
     """
-    if attempt is None:
-        return (yield from op)
-    value: Any = None
-    error: BaseException | None = None
-    try:
-        while True:
-            try:
-                effect = op.send(value) if error is None else op.throw(error)
-            except StopIteration as stop:
-                return stop.value
-            value = error = None
-            if attempt is not None and type(effect) is Send:
-                effect, attempt = Outcome(attempt, effect.method, effect.url), None
-            try:
-                value = yield effect
-            except GeneratorExit:
-                raise
-            except BaseException as exc:  # noqa: BLE001 - goes on into the operation
-                error = exc
-    finally:
-        error = None  # its traceback holds this frame
-        op.close()
+
+    def swap(effect: Any) -> Any:
+        nonlocal attempt
+        if attempt is None or type(effect) is not Send:
+            return effect
+        made, attempt = attempt, None
+        return Outcome(made, effect.method, effect.url)
+
+    return op if attempt is None else handed_on(op, swap)

@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextvars
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
-from obstore._effects import AttemptFailed, Begin, Flight, Fork, Op, Outcome, Send, Sleep
+from obstore._effects import AttemptFailed, Begin, Flight, Fork, Op, Outcome, Send, Sleep, handed_on
 from obstore.exceptions import redact_url
 
 _DEBUG, _INFO = 10, 20  # levels of the module logging, which is not imported here
@@ -121,59 +119,13 @@ class _Watch:
 
     def follow(self, op: Op[Any], *, secret: bool = False) -> Op[Any]:
         """Pass on what ``op`` yields and what comes back. ``secret``: it fetches credentials, whose URLs are not told whole."""
-        value: Any = None
-        error: BaseException | None = None
-        tries = 0
-        failed = ""  # what the last try ended with, until it is known what comes of it
-        try:
-            while True:
-                try:
-                    effect = op.send(value) if error is None else op.throw(error)
-                except StopIteration as stop:
-                    return stop.value
-                value = error = None
-                kind = type(effect)
-                attempt: _Attempt | None = None
-                if kind is Send or kind is Outcome:
-                    if failed:
-                        self._note_retry(tries, failed, 0.0)
-                    tries += 1
-                    failed = ""
-                    attempt = _Attempt(self, effect, tries, secret=secret)
-                elif kind is Sleep and failed:
-                    self._note_retry(tries, failed, effect.seconds)
-                    failed = ""
-                elif kind is Fork:
-                    effect = Fork(self.follow(effect.op, secret=secret))
-                elif kind is Flight:
-                    effect = Flight(effect.key, partial(self._refresh, effect.make))
-                elif kind is Begin and _logger is not None:
-                    _logger.debug("%s: %s ahead", self._name, _Attempt.what(effect.send, secret=secret))
-                try:
-                    value = yield effect
-                except GeneratorExit:
-                    raise
-                except BaseException as exc:  # noqa: BLE001 - goes on into the operation
-                    error = exc
-                if attempt is not None:
-                    failed = attempt.end(value, error)
-                    if not failed:
-                        tries = 0
-        finally:
-            error = None  # its traceback holds this frame
-            op.close()
+        tries = _Tries(self, secret=secret)
+        return handed_on(op, tries.swap, tries.note)
 
-    def _refresh(self, make: Callable[[], Op[Any]]) -> Op[Any]:
-        return self.follow(make(), secret=True)
-
-    def _note_retry(self, tries: int, failed: str, pause: float) -> None:
-        if _logger is not None:
-            _logger.info("%s: try %d failed (%s), trying again in %.3f s", self._name, tries, failed, pause)
-
-    def log_attempt(self, text: str, *arguments: Any) -> None:
-        """A record of level DEBUG."""
-        if _logger is not None and _logger.isEnabledFor(_DEBUG):
-            _logger.debug("%s: " + text, self._name, *arguments)  # noqa: G003 - the text is a constant of ours
+    def log(self, level: int, text: str, *arguments: Any) -> None:
+        """A record that names the operation."""
+        if _logger is not None and _logger.isEnabledFor(level):
+            _logger.log(level, "%s: " + text, self._name, *arguments)  # noqa: G003 - the text is a constant of ours
 
     def start_span(self, name: str, attributes: dict[str, Any]) -> Any:
         """A span below the operation's, or ``None``."""
@@ -185,6 +137,47 @@ class _Watch:
         if trace is not None:
             options["kind"] = trace.SpanKind.CLIENT
         return self._context.run(self._tracer.start_span, name, **options)
+
+
+class _Tries:
+    """The attempts of one operation under observation, or of one of its forks: what `handed_on` asks and tells."""
+
+    def __init__(self, watch: _Watch, *, secret: bool) -> None:
+        self._watch = watch
+        self._secret = secret
+        self._attempt: _Attempt | None = None  # what is under way
+        self._count = 0
+        self._failed = ""  # what the last try ended with, until it is known what comes of it
+
+    def swap(self, effect: Any) -> Any:
+        """The effect; where it starts other operations, one that starts them under observation."""
+        kind = type(effect)
+        if kind is Send or kind is Outcome:
+            if self._failed:
+                self._note_retry(0.0)
+            self._count += 1
+            self._attempt = _Attempt(self._watch, effect, self._count, secret=self._secret)
+        elif kind is Sleep and self._failed:
+            self._note_retry(effect.seconds)
+        elif kind is Fork:
+            return Fork(self._watch.follow(effect.op, secret=self._secret))
+        elif kind is Flight:
+            return Flight(effect.key, lambda: self._watch.follow(effect.make(), secret=True))
+        elif kind is Begin:
+            self._watch.log(_DEBUG, "%s ahead", _Attempt.what(effect.send, secret=self._secret))
+        return effect
+
+    def note(self, value: Any, error: BaseException | None) -> None:
+        """What became of it."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            self._failed = attempt.end(value, error)
+            if not self._failed:
+                self._count = 0
+
+    def _note_retry(self, pause: float) -> None:
+        self._watch.log(_INFO, "try %d failed (%s), trying again in %.3f s", self._count, self._failed, pause)
+        self._failed = ""
 
 
 class _Attempt:
@@ -226,7 +219,8 @@ class _Attempt:
         else:
             status, request_id = None, ""
             failed = said = error.kind if isinstance(error, AttemptFailed) else type(error).__name__
-        self._watch.log_attempt(
+        self._watch.log(
+            _DEBUG,
             "%s -> %s in %.1f ms, try %d%s",
             self._what,
             said,
