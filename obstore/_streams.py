@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from obstore._effects import Op
 from obstore._engine import Bytes, NewBytes
 from obstore._ops.get import writable
-from obstore._run import begun, finished, run, start
+from obstore._run import begun, finished, observe, run, start
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from obstore._types import Attributes, Buffer, CoroutineType, ObjectMeta, Opened
+    from obstore._types import Attributes, Body, Buffer, CoroutineType, ObjectMeta, Opened
 
 T = TypeVar("T")
 
@@ -176,7 +176,8 @@ class GetResult:
             )
         if min_chunk_size < 0:
             raise OverflowError("min_chunk_size: can't convert negative int to unsigned")
-        return BytesStream(self._consume(), min_chunk_size)
+        body = self._consume()
+        return BytesStream(observe.StreamedBody(body) if observe.watching() else body, min_chunk_size)
 
     def __iter__(self) -> BytesStream:
         return self.stream()
@@ -259,10 +260,10 @@ def _result_of(meta: Any, span: tuple[int, int], attributes: Any, timing: Any, b
 class BytesStream:
     """The chunks of a body, made by ``GetResult.stream``: for use with ``for`` or ``async for``."""
 
-    __slots__ = ("__weakref__", "_min_chunk_size", "_opened")
+    __slots__ = ("__weakref__", "_body", "_min_chunk_size")
 
-    def __init__(self, opened: Opened, min_chunk_size: int) -> None:
-        self._opened: Opened | None = opened
+    def __init__(self, body: Body, min_chunk_size: int) -> None:
+        self._body: Body | None = body
         self._min_chunk_size = min_chunk_size
 
     def __del__(self) -> None:
@@ -270,13 +271,13 @@ class BytesStream:
 
     def close(self) -> None:
         """Give up the rest of the body."""
-        opened, self._opened = getattr(self, "_opened", None), None
-        if opened is not None:
-            opened.close()
+        body, self._body = getattr(self, "_body", None), None
+        if body is not None:
+            body.close()
 
     def _next(self, end: type[Exception]) -> Op[bytes]:
-        opened = self._opened
-        chunk = b"" if opened is None else (yield from _chunk_of(opened, self._min_chunk_size))
+        body = self._body
+        chunk = b"" if body is None else (yield from _chunk_of(body, self._min_chunk_size))
         if not chunk:
             self.close()
             raise end("stream exhausted")
@@ -298,13 +299,13 @@ class BytesStream:
         return start(self._next(StopAsyncIteration))
 
 
-def _chunk_of(opened: Opened, least: int) -> Op[bytes]:
-    size = min(least, opened.left) if least >= _LANDING_BYTES and opened.arrives else 0
+def _chunk_of(body: Body, least: int) -> Op[bytes]:
+    size = min(least, body.left) if least >= _LANDING_BYTES and body.arrives else 0
     if size < _LANDING_BYTES:
-        return (yield from opened.read(least))  # type: ignore[no-any-return]
+        return (yield from body.read(least))  # type: ignore[no-any-return]
     chunk = NewBytes(size)
     with memoryview(chunk) as view:
-        done = yield from opened.read_into(view)
+        done = yield from body.read_into(view)
     return chunk.value(done)
 
 

@@ -388,13 +388,33 @@ class ListPage:
         self.cursor = cursor
 
 
-class Opened(Protocol):
+class Body(Protocol):
+    """A body that is read in pieces.
+
+    Attributes:
+        arrives: whether its bytes are on their way, so that those read into the reader's memory are copied once less.
+    """
+
+    arrives: bool
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+
+    def read(self, size: int) -> Op[Any]:
+        """At least ``size`` bytes (``bytes``), fewer only at the end, empty after it; ``size=0``: what is there, at least one byte."""
+
+    def read_into(self, view: memoryview) -> Op[int]:
+        """Fill ``view`` with the next bytes; returns how many there were: fewer only at the end."""
+
+    def close(self) -> None:
+        """Give up the rest; frees the connection. Callable from any thread, more than once."""
+
+
+class Opened(Body, Protocol):
     """An object opened by ``Backend.get``: its head is known, its body not yet read."""
 
     range: tuple[int, int]
-    arrives: (
-        bool  # whether its bytes are on their way, so that those read into the reader's memory are copied once less
-    )
 
     @property
     def meta(self) -> ObjectMeta: ...
@@ -409,19 +429,6 @@ class Opened(Protocol):
 
     def collect(self) -> Op[Any]:
         """The whole body as ``Bytes``."""
-
-    def read(self, size: int) -> Op[Any]:
-        """At least ``size`` bytes (``bytes``), fewer only at the end, empty after it; ``size=0``: what is there, at least one byte."""
-
-    @property
-    def left(self) -> int:
-        """Bytes that were not read yet."""
-
-    def read_into(self, view: memoryview) -> Op[int]:
-        """Fill ``view`` with the next bytes; returns how many there were: fewer only at the end."""
-
-    def close(self) -> None:
-        """Give up the rest; frees the connection. Callable from any thread, more than once."""
 
 
 class PartPair(Protocol):

@@ -10,11 +10,14 @@ import contextvars
 import sys
 import time
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from obstore._effects import AttemptFailed, Begin, Flight, Fork, Op, Outcome, Send, Sleep, handed_on
 from obstore.exceptions import redact_url
+
+if TYPE_CHECKING:
+    from obstore._types import Body
 
 _DEBUG, _INFO = 10, 20  # levels of the module logging, which is not imported here
 
@@ -64,6 +67,8 @@ def watched(op: Op[Any], caller: FrameType) -> Op[Any]:
     module = caller.f_globals["__name__"].rpartition(".")[2]
     named = {"_listings": "list", "_streams": "read", "_files": "file", "_file_writing": "file"}
     method = caller.f_code.co_name
+    if module == "_streams" and method.startswith("__"):
+        return op  # the next chunk: seen by the `StreamedBody` that it comes from
     # Going on to the next item mostly asks for nothing: that is no span.
     each = module == "_listings" or method.startswith("__")
     return _watch_root(op, named.get(module, method.removesuffix("_async")), eager=not each)
@@ -78,8 +83,64 @@ def _watch_root(op: Op[Any], name: str, *, eager: bool) -> Op[Any]:
     except BaseException as error:
         watch.end(error)
         raise
+    if name == "read":
+        watch.note_read(_size_of(result))
     watch.end(None)
     return result
+
+
+def _size_of(read: Any) -> int:
+    """How many bytes were read, of what a reading operation returns."""
+    return read if isinstance(read, int) else len(read)
+
+
+class StreamedBody:
+    """A body under observation: one operation from here to its last byte, or until it is let go."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._watch: _Watch | None = _Watch("read")
+        self._watch.begin()
+        self._received = 0
+        self.arrives = body.arrives
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+        return self._body.left
+
+    def read(self, size: int) -> Op[bytes]:
+        """See ``Body``."""
+        return self._follow(self._body.read(size))
+
+    def read_into(self, view: memoryview) -> Op[int]:
+        """See ``Body``."""
+        return self._follow(self._body.read_into(view))
+
+    def _follow(self, op: Op[Any]) -> Op[Any]:
+        watch = self._watch
+        if watch is None:  # it has failed before
+            return (yield from op)
+        try:
+            read = yield from watch.follow(op)
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._received += _size_of(read)
+        if not self._body.left:
+            self._end(None)
+        return read
+
+    def close(self) -> None:
+        """Give up the rest of the body. Any thread, any number of times."""
+        self._body.close()
+        self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.note_read(self._received, given_up=error is None and self._body.left > 0)
+            watch.end(error)
 
 
 class _Watch:
@@ -90,6 +151,8 @@ class _Watch:
         self._tracer = _tracer
         self._context: contextvars.Context | None = None
         self._manager: Any = None
+        self._span: Any = None
+        self._started = time.monotonic()
         if self._tracer is not None:
             # Steps of an operation run in whatever context the event loop is in: the span is current in one of its own, which
             # begins as the caller's.
@@ -103,7 +166,16 @@ class _Watch:
                 f"obstore.{self._name}",
                 attributes={"obstore.operation": self._name},
             )
-            self._context.run(self._manager.__enter__)
+            self._span = self._context.run(self._manager.__enter__)
+
+    def note_read(self, received: int, *, given_up: bool = False) -> None:
+        """So many bytes of a body were read, and all there were unless it was ``given_up``."""
+        if self._span is not None:
+            self._span.set_attribute("obstore.bytes", received)
+            if given_up:
+                self._span.set_attribute("obstore.given_up", True)
+        milliseconds = (time.monotonic() - self._started) * 1000
+        self.log(_DEBUG, "%d bytes in %.1f ms%s", received, milliseconds, ", the rest given up" if given_up else "")
 
     def end(self, error: BaseException | None) -> None:
         """The operation has ended."""
@@ -236,6 +308,8 @@ class _Attempt:
         span = self._span
         if status is not None:
             span.set_attribute("http.response.status_code", status)
+            if status < 300 and response.ok:  # here with its body
+                span.set_attribute("http.response.body.size", response.received)
             timing = response.timing()
             if timing.http_version:
                 span.set_attribute("network.protocol.version", timing.http_version)

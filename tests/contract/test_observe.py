@@ -17,10 +17,12 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 import obstore as obs
 from obstore.store import S3Store
-from tests.servers.fakes3 import FakeS3, faulty, status
+from tests.servers.fakes3 import FakeS3, cut, faulty, status
 
 SECRET = "wJalrXUtnFEMIsecret"
 TOKEN = "session-token-secret"
+LARGE = bytes(range(256)) * (32 << 10)  # more than is taken from the network before it is asked for
+CHUNK = 300_000  # large enough for chunks to be of just this size
 
 
 @pytest.fixture
@@ -101,6 +103,80 @@ def test_span_of_an_operation_that_fails(store: S3Store, spans: InMemorySpanExpo
     assert operation.events[0].attributes["exception.type"].endswith("NotFoundError")
     (attempt,) = by_name(spans, "GET")
     assert attempt.attributes["error.type"] == "404"
+
+
+def test_span_of_a_streamed_body_lasts_as_long_as_the_body(
+    store: S3Store, fake_s3: FakeS3, spans: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+):
+    """To its last byte, over all steps, with what was resumed below it."""
+    fake_s3.add("big", LARGE)
+    fake_s3.inject(cut(after=CHUNK * 2), times=1)
+    with caplog.at_level(logging.DEBUG, "obstore"):
+        stream = obs.get(store, "big").stream(CHUNK)
+        assert by_name(spans, "obstore.get")
+        chunks = [next(stream)]
+        assert by_name(spans, "obstore.read") == []
+        chunks += stream
+    assert b"".join(chunks) == LARGE
+    (read,) = by_name(spans, "obstore.read")
+    assert read.attributes["obstore.bytes"] == len(LARGE)
+    assert "obstore.given_up" not in read.attributes
+    assert read.status.status_code is not StatusCode.ERROR
+    first, resumed = by_name(spans, "GET")
+    assert resumed.parent.span_id == read.context.span_id != first.parent.span_id
+    assert "http.response.body.size" not in first.attributes
+    assert caplog.records[-1].getMessage().startswith(f"read: {len(LARGE)} bytes in ")
+
+
+@pytest.mark.parametrize("ending", ["close", "drop"])
+def test_span_of_a_streamed_body_that_is_let_go(
+    store: S3Store, fake_s3: FakeS3, spans: InMemorySpanExporter, ending: str
+):
+    fake_s3.add("big", LARGE)
+
+    async def read() -> None:
+        stream = (await obs.get_async(store, "big")).stream(CHUNK)
+        async for _ in stream:
+            break
+        if ending == "close":
+            stream.close()
+
+    asyncio.run(read())
+    (span,) = by_name(spans, "obstore.read")
+    assert dict(span.attributes) == {"obstore.operation": "read", "obstore.bytes": CHUNK, "obstore.given_up": True}
+    assert span.status.status_code is not StatusCode.ERROR
+
+
+def test_span_of_a_streamed_body_that_breaks(fake_s3: FakeS3, spans: InMemorySpanExporter):
+    fake_s3.add("big", LARGE)
+    fake_s3.inject(cut(after=CHUNK * 2), times=9)
+    store = S3Store(**fake_s3.config(), retry_config={"max_retries": 0})
+    stream = obs.get(store, "big").stream(CHUNK)
+    with pytest.raises(obs.BaseError):
+        list(stream)
+    stream.close()
+    (span,) = by_name(spans, "obstore.read")
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes["obstore.bytes"] == CHUNK * 2
+
+
+def test_bytes_are_counted_however_a_body_is_read(store: S3Store, fake_s3: FakeS3, spans: InMemorySpanExporter):
+    fake_s3.add("big", LARGE)
+    assert len(obs.get(store, "big").bytes()) == len(LARGE)
+    assert obs.get(store, "big").readinto(bytearray(len(LARGE))) == len(LARGE)
+    assert sum(map(len, obs.get(store, "big").stream(0))) == len(LARGE)
+    assert [span.attributes["obstore.bytes"] for span in by_name(spans, "obstore.read")] == [len(LARGE)] * 3
+    spans.clear()
+    assert len(obs.get(store, "a").bytes()) == 100
+    assert obs.get_range(store, "a", start=10, end=20) == b"x" * 10
+    assert [span.attributes["http.response.body.size"] for span in by_name(spans, "GET")] == [100, 10]
+    assert by_name(spans, "obstore.read") == []
+
+    memory = obs.MemoryStore()
+    memory.put("a", b"12345")
+    spans.clear()
+    assert list(memory.get("a").stream(2)) != []
+    assert by_name(spans, "obstore.read")[0].attributes["obstore.bytes"] == 5
 
 
 def test_span_of_an_attempt_without_an_answer(spans: InMemorySpanExporter):
