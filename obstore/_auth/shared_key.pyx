@@ -135,7 +135,7 @@ def string_to_sign(
             place = PLACES.get(name)
             if place is not None:
                 fields[place] = value.strip(" \t")
-    own.sort(key=collation if metadata else name_of)
+    own.sort(key=_collation if metadata else name_of)
     cdef list lines = [method, *fields]
     for name, value in own:
         lines.append(f"{name}:{value}")
@@ -151,7 +151,7 @@ cdef dict MARKS = {ord(mark): chr(place) for place, mark in enumerate("!#$%&*.^_
 cdef dict LAST = {ord("-"): "\x7f"}
 
 
-def collation(pair):
+def _collation(pair):
     """Sort key of a header."""
     cdef str name = pair[0]
     return name.replace("-", "").translate(MARKS), name.translate(LAST)

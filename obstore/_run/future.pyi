@@ -4,10 +4,14 @@ from contextvars import Context
 from types import GenericAlias, TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from typing_extensions import disjoint_base
+
+from obstore._run.runner import SHIELD_SECONDS as SHIELD_SECONDS
 from obstore._run.runner import Task
 
 _T = TypeVar("_T")
 
+@disjoint_base
 class OperationFuture(Generic[_T]):
     _asyncio_future_blocking: bool
 

@@ -2,11 +2,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from typing_extensions import disjoint_base
+
 from obstore._effects import AttemptFailed, Await, Call, Op
 from obstore._engine import Queue, Transfer
 
 SHIELD_SECONDS: float
 
+@disjoint_base
 class Task:
     op: Op[Any]
     runner: Runner
@@ -23,6 +26,7 @@ class Task:
 
     def __init__(self, op: Op[Any], runner: Runner, on_done: Callable[[Task], None] | None, context: Any) -> None: ...
 
+@disjoint_base
 class Runner:
     inline: bool
     queue: Queue | None

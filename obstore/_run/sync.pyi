@@ -1,21 +1,27 @@
 from collections import deque
 from typing import Any, TypeVar
 
+from typing_extensions import disjoint_base
+
 from obstore._effects import Await, Call, Op
 from obstore._engine import Queue
+from obstore._run.runner import SHIELD_SECONDS as SHIELD_SECONDS
 from obstore._run.runner import Runner, Task
 
 _T = TypeVar("_T")
 
 WAKE: bytes
 
+@disjoint_base
 class Timer:
     due: float
     task: Task | None
 
     def __init__(self, due: float, task: Task | None) -> None: ...
     def __lt__(self, other: Timer, /) -> bool: ...
+    def __gt__(self, other: Timer, /) -> bool: ...
 
+@disjoint_base
 class SyncRunner(Runner):
     busy: bool
     timers: list[Timer]
