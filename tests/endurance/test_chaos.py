@@ -127,8 +127,23 @@ def test_load_through_bad_answers(fake_s3: FakeS3) -> None:
     ledgers = _run(_store(fake_s3.config(), fake_s3.url), scaled(3_000, 20_000), seed=2)
     found = {key: stored.body for key, stored in fake_s3.objects.items()}
     uploads = [upload.key for upload in fake_s3.uploads.values() if upload.parts]
-    wrong = compare(found, uploads, ledgers)
-    assert _settle("bad answers", wrong, ledgers, requests=len(fake_s3.requests)) == []
+    wrong = [f"{text}\n{_history(fake_s3, text.partition(':')[0])}" for text in compare(found, uploads, ledgers)]
+    counts = {"requests": len(fake_s3.requests), "given_up": len(fake_s3.given_up)}
+    assert _settle("bad answers", wrong, ledgers, **counts) == []
+
+
+def _history(server: FakeS3, key: str) -> str:
+    """What the server did about a key, in that order, with the number and the second in which each request arrived."""
+    lines = []
+    for heading, requests in (("acted on", server.taken), ("given up by the client", server.given_up)):
+        lines.append(f"  {heading}:")
+        for request in requests:
+            source = request.headers.get("x-amz-copy-source", "")
+            if key in (request.path.removeprefix("/bucket/"), source.removeprefix("/bucket/")):
+                size = f"{len(request.body)} bytes {request.body[:24]!r}" if request.body else ""
+                arrived = f"#{request.index} at {request.time:.3f} on {request.connection}"
+                lines.append(f"    {arrived}: {request.method} {request.target} {source} {size}")
+    return "\n".join(lines)
 
 
 @pytest.fixture(scope="module")

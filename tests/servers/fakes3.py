@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
-from tests.servers.scripted import Reply, Request, ScriptedServer
+from tests.servers.scripted import Gone, Reply, Request, ScriptedServer
 
 BUCKET = "bucket"
 
@@ -157,6 +157,8 @@ class FakeS3(ScriptedServer):
         objects: key to `Stored`; tests may put, change and remove objects here.
         uploads: multipart uploads under way, by id.
         aborted: ids of uploads that were aborted.
+        taken: requests in the order in which they were acted on, one after the other.
+        given_up: requests whose client had hung up before their turn came: as if they had never been sent.
         page: keys per page of a listing.
     """
 
@@ -165,6 +167,8 @@ class FakeS3(ScriptedServer):
         self.objects: dict[str, Stored] = {}
         self.uploads: dict[str, _Upload] = {}
         self.aborted: list[str] = []
+        self.taken: list[Request] = []
+        self.given_up: list[Request] = []
         self.page = 1000
         self._state = threading.RLock()
         self._injected: list[_Injected] = []
@@ -207,6 +211,11 @@ class FakeS3(ScriptedServer):
 
     def _handle(self, request: Request) -> Reply:
         with self._state:
+            # On a busy machine its turn may come late: an attempt that was repeated meanwhile would undo what was done since.
+            if request.hung_up():
+                self.given_up.append(request)
+                raise Gone
+            self.taken.append(request)
             if self._over_rate():
                 return error_reply(503, "SlowDown")
             chosen = next(

@@ -65,6 +65,7 @@ class Request:
         connection: number of the connection, from 0.
         index: number of the request on the server, from 0.
         time: ``time.monotonic()`` when the head was complete.
+        hung_up: whether the client has ended its side of the connection by now.
     """
 
     method: str
@@ -75,6 +76,7 @@ class Request:
     connection: int
     index: int
     time: float
+    hung_up: Callable[[], bool]
 
     @property
     def path(self) -> str:
@@ -141,8 +143,8 @@ class Reply:
 Handler = Callable[[Request], Reply]
 
 
-class _Gone(Exception):
-    """The connection ended; nothing left to do on it."""
+class Gone(Exception):
+    """The connection ended; nothing left to do on it. A handler may raise it, too."""
 
 
 def _pairs(headers: HeadersLike) -> list[tuple[str, str]]:
@@ -275,7 +277,7 @@ class ScriptedServer:
             connection = _Connection(self, sock, number)
             while not self._stopped.is_set() and connection.serve_one():
                 pass
-        except (OSError, _Gone):
+        except (OSError, Gone):
             pass  # the client went away or never made it through TLS: what many tests are about
         except BaseException as error:
             self.errors.append(error)
@@ -307,6 +309,8 @@ class ScriptedServer:
             return Reply(500, body=b"the script has no reply left")
         try:
             return self.handler(request)
+        except Gone:
+            raise
         except BaseException as error:
             self.errors.append(error)
             return Reply(500, body=repr(error).encode())
@@ -327,7 +331,7 @@ class _Connection:
     def _more(self) -> None:
         piece = self.sock.recv(_PIECE)
         if not piece:
-            raise _Gone
+            raise Gone
         self.buffer += piece
 
     def _until(self, mark: bytes) -> bytes:
@@ -342,7 +346,7 @@ class _Connection:
         while missing > 0:
             piece = self.sock.recv(min(missing, 1 << 20))
             if not piece:
-                raise _Gone
+                raise Gone
             pieces.append(piece)
             missing -= len(piece)
         return b"".join(pieces)
@@ -372,7 +376,7 @@ class _Connection:
         method, target, _ = line.split(" ", 2)
         pairs = [(name, value.strip()) for name, _, value in (text.partition(":") for text in rest)]
         headers = {name.lower(): value for name, value in pairs}
-        request = Request(method, target, headers, pairs, b"", self.number, -1, time.monotonic())
+        request = Request(method, target, headers, pairs, b"", self.number, -1, time.monotonic(), self._hung_up)
         self.server._record(request)
         try:
             early = self.server.on_head(request) if self.server.on_head else None
@@ -464,6 +468,11 @@ class _Connection:
 
     # ---- waiting and ending -----------------------------------------------------------------------------
 
+    def _hung_up(self) -> bool:
+        waiter = select.poll()
+        waiter.register(self.sock, select.POLLRDHUP)
+        return bool(waiter.poll(0))
+
     def _pause(self, seconds: float) -> None:
         """Wait, unless the server stops or the client hangs up first."""
         end = time.monotonic() + seconds
@@ -471,12 +480,12 @@ class _Connection:
         waiter.register(self.sock, select.POLLIN)
         while (left := end - time.monotonic()) > 0:
             if self.server._stopped.is_set():
-                raise _Gone
+                raise Gone
             if waiter.poll(min(left, 0.05) * 1000):
                 if isinstance(self.sock, ssl.SSLSocket) or self.sock.recv(1, socket.MSG_PEEK):
                     time.sleep(min(left, 0.05))  # bytes of a later request: not ours to read now
                 else:
-                    raise _Gone
+                    raise Gone
 
     def _end(self, *, reset: bool) -> bool:
         if reset:

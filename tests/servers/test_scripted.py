@@ -225,6 +225,20 @@ def test_fake_s3_faults_strike_as_ordered(fake):
     assert client.get_object(Bucket=BUCKET, Key="k", Range="bytes=0-0")["Body"].read() == b"0"
 
 
+def test_fake_s3_forgets_a_request_whose_client_is_gone():
+    with FakeS3() as fake:
+        request = b"PUT /bucket/key HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nfirst"
+        busy = fake._state
+        with busy, socket.create_connection(("127.0.0.1", fake.port), timeout=10) as sock:
+            sock.sendall(request)
+            fake.wait_for(lambda: fake.requests and fake.requests[0].body)
+            sock.close()
+        fake.wait_for(lambda: fake.given_up)
+        assert (fake.objects, fake.taken) == ({}, [])
+        assert ask(fake, "PUT", "/bucket/key", body=b"second")[0] == 200
+        assert (fake.objects["key"].body, len(fake.given_up)) == (b"second", 1)
+
+
 def test_fake_s3_limits_the_rate(fake):
     server, client = fake
     server.add("k", b"")
