@@ -322,6 +322,7 @@ static int on_ready_to_send(void *argument, char *remote_ip, char *local_ip, int
     refuse(x, OB_KIND_CONNECT, "the kept connection held bytes that nobody asked for");
     return OB_CURL_PREREQFUNC_ABORT;
   }
+  x->sends++;
   return OB_CURL_PREREQFUNC_OK;
 }
 
@@ -590,6 +591,7 @@ void ob_transfer_result_onloop(ob_transfer *x, int code) {
   x->connects = ob_get_long(easy, OB_CURLINFO_NUM_CONNECTS);
   outcome->sent = ob_get_long(easy, OB_CURLINFO_REQUEST_SIZE) > 0;
   outcome->reused = outcome->sent && x->connects == 0;
+  outcome->resent = x->sends > 1 && x->sends > 1 + ob_get_long(easy, OB_CURLINFO_REDIRECT_COUNT);
   outcome->uploaded = ob_get_off(easy, OB_CURLINFO_SIZE_UPLOAD_T);
   outcome->remote_port = (int)ob_get_long(easy, OB_CURLINFO_PRIMARY_PORT);
   snprintf(outcome->remote_ip, sizeof outcome->remote_ip, "%s", ip != NULL ? ip : "");

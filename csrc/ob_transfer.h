@@ -74,6 +74,7 @@ typedef struct ob_outcome {
   int http_version;  /* 10, 11, 20, 30; 0 unknown */
   int reused;        /* 1: on a kept connection */
   int sent;          /* 1: at least one request byte may have reached the server */
+  int resent;        /* 1: sent once more by libcurl itself, when a kept connection had ended without an answer */
   int slice_taken;   /* 1: a 200 answer was cut to the slice asked for */
   int64_t announced; /* Content-Length of the response, -1 unknown */
   int64_t received;  /* body bytes of a 2xx response that reached the sink */

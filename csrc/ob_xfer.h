@@ -136,6 +136,7 @@ struct ob_transfer {
   int64_t moved_us;     /* a byte last moved */
   int64_t unsent;       /* bytes in the socket's send queue when last looked, -1 never */
   long connects;        /* connections made for it */
+  int sends;            /* how often libcurl was about to send it */
   struct ob_host *host; /* it leads there, or waits there, while the name is being resolved */
   bool host_waits;
   ob_transfer *host_next;

@@ -66,6 +66,10 @@ class ObjectReaders:
         """What the whole body must come to; ``None`` where the service does not say."""
         return None
 
+    def made_of(self, parts: Sequence[Any]) -> str | None:  # noqa: ARG002 - for services whose ETags tell nothing
+        """The ETag that the object made of these parts has; ``None`` where that cannot be told from them."""
+        return None
+
     def read_get(
         self, response: Response, key: str, spec: GetSpec, sliced: bool = False
     ) -> tuple[ObjectMeta, tuple[int, int], dict[str, str]]:

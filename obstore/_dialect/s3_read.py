@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["CHECKSUM_MODE", "METADATA", "S3Readers"]
 
 METADATA = "x-amz-meta-"
+_MD5 = re.compile("[0-9a-fA-F]{32}")
 # Makes the service send the checksum that it has of an object.
 CHECKSUM_MODE = ("x-amz-checksum-mode", "ENABLED")
 
@@ -75,6 +77,15 @@ class S3Readers(ObjectReaders):
         if e_tag is None:
             raise self._unreadable("Got invalid CompleteMultipartUpload response: missing field `ETag`", response)
         return {"e_tag": e_tag or None, "version": response.header(self.version_header)}
+
+    def made_of(self, parts: Sequence[PartTag]) -> str | None:
+        """The ETag that the object made of these parts has, where those of parts are MD5 digests; ``None`` where they are not."""
+        digests = [tag.e_tag.strip('"') for tag in parts]
+        if not all(map(_MD5.fullmatch, digests)):
+            return None
+        from hashlib import md5  # it loads OpenSSL, and few ask for it
+
+        return f'"{md5(bytes.fromhex("".join(digests)), usedforsecurity=False).hexdigest()}-{len(digests)}"'
 
     def read_delete(
         self,

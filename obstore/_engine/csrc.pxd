@@ -165,6 +165,7 @@ cdef extern from "ob_transfer.h" nogil:
         int http_version
         int reused
         int sent
+        int resent
         int slice_taken
         int64_t announced
         int64_t received

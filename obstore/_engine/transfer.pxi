@@ -184,6 +184,11 @@ cdef class Transfer:
         return ob_transfer_outcome(self._c_xfer).sent != 0
 
     @property
+    def resent(self):
+        """Whether libcurl sent the request once more by itself: a kept connection had ended without an answer."""
+        return ob_transfer_outcome(self._c_xfer).resent != 0
+
+    @property
     def received(self):
         """Body bytes of a 2xx response that arrived."""
         return ob_transfer_outcome(self._c_xfer).received

@@ -68,6 +68,10 @@ _COPY_CONCURRENCY = 8
 _CHANGES = 5
 # Kinds of requests whose success may be an error all the same, as the body tells.
 _CHECKED = frozenset({"bulk_delete", "collection", "copy", "delete", "finish", "part", "rename"})
+# Failures that leave open whether the server acted.
+_PERHAPS_DONE = frozenset({500, 502, 504})
+# Refusals that an earlier try of the same request may be the reason of: it made, changed or moved what the request is about.
+_OWN_DOING = frozenset({304, 404, 409, 412})
 
 
 class Ahead:
@@ -177,7 +181,7 @@ class RemoteBackend:
         source = self.copy_source if request.operation == "copy" else self.source
         if retry is None:
             retry = Retry(self.policy)
-        refreshed = adjusted = False
+        refreshed = adjusted = unclear = False
         redirects = 0
         if request.body and not is_prepared and _size(request.body) > _HASH_INLINE_BYTES:
             yield Call(dialect.prepare, request)
@@ -221,6 +225,11 @@ class RemoteBackend:
                 return response
             body = response.body()
             verdict = dialect.failed(request, response, body)
+            if response.resent:
+                retry.note_lost()
+            unclear = unclear or response.resent or status in _PERHAPS_DONE
+            if unclear and not request.idempotent and status in _OWN_DOING:
+                yield from self.after_failure(request, _answer_lost(status), retry, url)
             pause: float | None = None
             if verdict in ("retry", "throttled"):
                 pause = retry.delay(minimum=retry_after(response))
@@ -617,7 +626,7 @@ class RemoteBackend:
             tries = retry.tries
             response = yield from self.request(dialect.build_delete(wanted), retry=retry)
             found = dialect.read_delete(response, response.body(), wanted)
-            unclear = any(_is_unclear(each) for each in retry.attempts[tries:])
+            unclear = response.resent or any(_is_unclear(each) for each in retry.attempts[tries:])
             for index, outcome in zip(left, found, strict=True):
                 # A try before this one may have deleted it, and its answer was lost.
                 outcomes[index] = None if unclear and isinstance(outcome, NotFoundError) else outcome
@@ -764,11 +773,28 @@ class RemoteUpload:
         """Make the object out of the parts."""
         dialect = self._backend.dialect
         request = dialect.build_finish(self._key, self.upload_id, sorted(self._tags.items()), self._spec)
-        response = yield from self._backend.request(request)
+        try:
+            response = yield from self._backend.request(request)
+        except NotFoundError as error:
+            made = yield from self._made_before(error)
+            if made is None:
+                raise
+            return made
         result = dialect.read_finish(response, response.body())
         if dialect.head_after_finish:
             result["e_tag"] = yield from self._e_tag(result["version"])
         return result
+
+    def _made_before(self, error: NotFoundError) -> Op[PutResult | None]:
+        """What a try made whose answer was lost: many services know nothing of the upload afterwards. ``None``: nothing."""
+        e_tag = self._backend.dialect.made_of([tag for _, tag in sorted(self._tags.items())])
+        if e_tag is None or not any(_is_unclear(each) for each in error.attempts[:-1]):
+            return None
+        try:
+            found = yield from self._backend.head(self._key, None)
+        except BaseError:
+            return None
+        return {"e_tag": found["e_tag"], "version": found["version"]} if found["e_tag"] == e_tag else None
 
     def _e_tag(self, version: str | None) -> Op[str | None]:
         """The new object's ETag; ``None`` where it cannot be read: the upload itself went well."""
@@ -793,9 +819,15 @@ def _body_if_checked(request: Request, response: Any) -> Any:
     return response.body() if request.operation in _CHECKED else b""
 
 
+def _answer_lost(status: int) -> AttemptFailed:
+    """What becomes of a request that must not be repeated, but was, or failed in a way that leaves open what it did."""
+    text = f"the answer to the first try was lost, and {status} to the next one may be what the first did"
+    return AttemptFailed("interrupted", text, sent=True)
+
+
 def _is_unclear(attempt: Attempt) -> bool:
-    """Whether a try that failed may have been carried out."""
-    return attempt.error is not None or (attempt.status or 0) >= 500
+    """Whether a try that failed may have been carried out. A success that told of a failure in its body is one of them."""
+    return attempt.error is not None or attempt.status is None or not 300 <= attempt.status < 500
 
 
 def _leave_out(page: ListPage, offset: str) -> None:

@@ -69,6 +69,10 @@ class Retry:
         """Remember a try that was answered, but not as wished."""
         self._note(status=response.status, wait=wait, timing=_timing(response))
 
+    def note_lost(self) -> None:
+        """Remember a try whose answer was lost, and which libcurl repeated by itself."""
+        self._note(error="interrupted", wait=0.0, timing=None)
+
     def name_last(self, code: str | None, request_id: str | None) -> None:
         """Add what the service called the last try."""
         self.attempts[-1] = replace(self.attempts[-1], code=code, request_id=request_id)

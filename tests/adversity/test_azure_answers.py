@@ -135,6 +135,22 @@ def test_batch_whose_answer_was_lost_may_have_deleted(scripted: ScriptedServer):
     assert len(scripted.requests) == 2
 
 
+@pytest.mark.parametrize("keys", ["a", ["a"], ["a", "b"]])
+def test_delete_whose_answer_was_lost_with_a_kept_connection_may_have_deleted(
+    scripted: ScriptedServer, keys: str | list[str]
+):
+    """libcurl sends it again by itself."""
+    store = store_of(scripted)
+    scripted.push(Reply(404))
+    with pytest.raises(FileNotFoundError):
+        obs.delete(store, "other")
+    one = Reply(404, {"x-ms-error-code": "BlobNotFound"})
+    scripted.push(Reply(drop=True), batch((0, 404, "BlobNotFound"), (1, 202, None)) if len(keys) > 1 else one)
+    obs.delete(store, keys)
+    assert len(scripted.requests) == 3
+    assert scripted.opened == 2
+
+
 @pytest.mark.parametrize(
     "reply",
     [

@@ -12,7 +12,7 @@ import pytest
 import obstore as obs
 from obstore.store import S3Store
 from tests.fix_stores import Face
-from tests.servers.fakes3 import FakeS3, dropped, faulty, puts, status
+from tests.servers.fakes3 import FakeS3, Fault, dropped, faulty, puts, status
 from tests.servers.faultproxy import ConnectionFault
 from tests.servers.scripted import Reply
 
@@ -153,6 +153,33 @@ def test_put_create_whose_answer_is_lost_is_not_taken_for_a_rival(fake_s3: FakeS
     assert not isinstance(caught.value, obs.AlreadyExistsError)
     assert fake_s3.objects["k"].body == b"1"
     assert len(fake_s3.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "lost", [faulty(drop=True), faulty(drop=True, reset=True), faulty(status=500), faulty(status=504)]
+)
+@pytest.mark.parametrize("mode", ["create", "update"])
+def test_conditional_put_that_was_sent_twice_is_not_refused_by_itself(fake_s3: FakeS3, mode: str, lost: Fault):
+    """On a kept connection that ends without an answer libcurl sends it again, whatever it is; so do we after a 500."""
+    store = S3Store(**fake_s3.config(retry_config=QUICK))
+    before = obs.put(store, "k", b"1") if mode == "update" else obs.put(store, "other", b"1")
+    fake_s3.inject(lost, when=puts)
+    with pytest.raises(obs.GenericError, match="lost") as caught:
+        obs.put(store, "k", b"2", mode={"e_tag": before["e_tag"]} if mode == "update" else "create")
+    assert not isinstance(caught.value, (obs.AlreadyExistsError, obs.PreconditionError))
+    assert fake_s3.objects["k"].body == b"2"
+    assert fake_s3.count("PUT") == 3
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_conditional_put_on_a_stale_connection_succeeds(fake_s3: FakeS3, reset: bool):
+    store = S3Store(**fake_s3.config(retry_config=QUICK))
+    obs.put(store, "other", b"1")
+    fake_s3.inject(dropped(reset=reset), when=puts)
+    obs.put(store, "k", b"2", mode="create")
+    with pytest.raises(obs.AlreadyExistsError):
+        obs.put(store, "k", b"2", mode="create")
+    assert (fake_s3.count("PUT"), fake_s3.opened) == (4, 2)
 
 
 def test_conflicting_conditional_put_is_repeated(fake_s3: FakeS3):

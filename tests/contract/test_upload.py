@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 
 import pytest
 
 import obstore as obs
 from obstore.store import S3Store
 from tests.fix_stores import Subject, make_face
-from tests.servers.fakes3 import FakeS3, dropped, puts, status
+from tests.servers.fakes3 import FakeS3, Fault, dropped, faulty, puts, status
+from tests.servers.scripted import Reply, Request
 
 PART = 5 << 20
+_INTERNAL_ERROR = b'<?xml version="1.0"?><Error><Code>InternalError</Code><Message>try again</Message></Error>'
 
 
 class SourceBroke(Exception):
@@ -98,7 +101,7 @@ def test_failed_part_aborts_the_upload_and_raises_its_error(fake_s3: FakeS3):
 
 def test_failed_completion_aborts_the_upload(fake_s3: FakeS3):
     store = S3Store(**fake_s3.config())
-    fake_s3.inject(status(400, error="InvalidPart"), when=lambda r: r.method == "POST" and "uploadId" in r.query)
+    fake_s3.inject(status(400, error="InvalidPart"), when=_completion)
     with pytest.raises(obs.GenericError, match="InvalidPart"):
         obs.put(store, "k", bytes(50), chunk_size=10)
     assert not fake_s3.uploads
@@ -127,14 +130,43 @@ def test_upload_survives_what_can_be_repeated(fake_s3: FakeS3, name: str):
     assert not fake_s3.uploads
 
 
-def test_completion_that_answers_an_error_with_200_is_repeated(fake_s3: FakeS3):
-    from tests.servers.scripted import Reply
+def _completion(request: Request) -> bool:
+    return request.method == "POST" and "uploadId" in request.query
 
+
+@pytest.mark.parametrize("lost", [faulty(drop=True), faulty(status=500), faulty(body=_INTERNAL_ERROR)])
+def test_completion_whose_answer_was_lost_is_recognized(fake_s3: FakeS3, lost: Fault):
     store = S3Store(**fake_s3.config())
-    body = b'<?xml version="1.0"?><Error><Code>InternalError</Code><Message>try again</Message></Error>'
+    fake_s3.inject(lost, when=_completion)
+    data = os.urandom(25)
+    result = obs.put(store, "k", data, chunk_size=10, use_multipart=True)
+    assert fake_s3.objects["k"].body == data
+    assert result["e_tag"] == fake_s3.objects["k"].e_tag
+    assert fake_s3.count("POST") == 3  # the second completion is answered NoSuchUpload
+    assert not fake_s3.count("DELETE")
+
+
+@pytest.mark.parametrize("other", [b"another's", None])
+def test_completion_of_an_upload_that_is_gone_fails(fake_s3: FakeS3, other: bytes | None):
+    """Also where there is an object: it is not the one of these parts."""
+    store = S3Store(**fake_s3.config())
+
+    def removed(request: Request, proceed: Callable[[], Reply]) -> Reply:
+        fake_s3.uploads.clear()
+        if other is not None:
+            fake_s3.add("k", other)
+        return Reply(drop=True)
+
+    fake_s3.inject(removed, when=_completion)
+    with pytest.raises(obs.NotFoundError) as caught:
+        obs.put(store, "k", bytes(25), chunk_size=10, use_multipart=True)
+    assert caught.value.code == "NoSuchUpload"
+
+
+def test_completion_that_answers_an_error_with_200_is_repeated(fake_s3: FakeS3):
+    store = S3Store(**fake_s3.config())
     fake_s3.inject(
-        lambda request, proceed: Reply(200, {"content-type": "application/xml"}, body),
-        when=lambda r: r.method == "POST" and "uploadId" in r.query,
+        lambda request, proceed: Reply(200, {"content-type": "application/xml"}, _INTERNAL_ERROR), when=_completion
     )
     obs.put(store, "k", bytes(25), chunk_size=10)
     assert fake_s3.objects["k"].body == bytes(25)

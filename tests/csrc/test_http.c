@@ -196,7 +196,9 @@ static bool answer_redirect(request *r) {
 static void redirect_is_followed_when_asked(void) {
   ob_client_options options = {.follow = 3};
   start(answer_redirect, &options);
-  check_kind(get("/here"), OB_KIND_OK, 200);
+  const ob_outcome *outcome = get("/here");
+  check_kind(outcome, OB_KIND_OK, 200);
+  CHECK_EQ(outcome->resent, 0);
   check_body("hello");
   CHECK_EQ(ob_transfer_header_count(one.x), 4);
   release(&one);
@@ -378,7 +380,9 @@ static void body_is_rewound_when_a_kept_connection_dies(void) {
     prepare(&one, client, &srv, "PUT", "/");
     CHECK_EQ(ob_transfer_set_source(one.x, parts, 2), 0);
     submit(&one, cq);
-    check_kind(await_end(&one, cq), OB_KIND_OK, 200);
+    const ob_outcome *outcome = await_end(&one, cq);
+    check_kind(outcome, OB_KIND_OK, 200);
+    CHECK_EQ(outcome->resent, i);
     check_body("first second");
     release(&one);
   }

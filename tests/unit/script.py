@@ -50,6 +50,7 @@ class Answer:
         self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self.received = len(body)
         self.sliced = sliced
+        self.resent = False
         self.ended = False
         self.cancelled = 0
 
