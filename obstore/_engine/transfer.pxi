@@ -53,6 +53,12 @@ class Timing:
             setattr(self, name, value)
 
 
+cdef enum:
+    _NOT_FILLING
+    _FILLING
+    _TURNING
+
+
 _HTTP_VERSIONS = {10: "1.0", 11: "1.1", 20: "2", 30: "3"}
 
 
@@ -70,7 +76,7 @@ cdef class Transfer:
     cdef Py_buffer *_c_views
     cdef Py_ssize_t _c_n_views
     cdef Py_buffer _c_fill  # what a stream's bytes go into
-    cdef bint _c_filling
+    cdef int _c_filling  # _NOT_FILLING, _FILLING; _TURNING: a thread takes the buffer or lets go of it
     cdef object _c_waiter
     cdef public int events
     cdef readonly bint ended
@@ -83,7 +89,7 @@ cdef class Transfer:
         self._c_list = NULL
         self._c_views = NULL
         self._c_n_views = 0
-        self._c_filling = False
+        self._c_filling = _NOT_FILLING
         self.ended = False
         self.events = 0
         self._c_generation = ob_engine_generation()
@@ -288,10 +294,14 @@ cdef class Transfer:
         Raises:
             RuntimeError: another buffer is being filled.
         """
-        if self._c_filling:
+        if not self._turn(_NOT_FILLING, _TURNING):
             raise RuntimeError("the body is being read already")
-        PyObject_GetBuffer(target, &self._c_fill, PyBUF_SIMPLE | PyBUF_WRITABLE)
-        self._c_filling = True
+        try:
+            PyObject_GetBuffer(target, &self._c_fill, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        except BaseException:
+            self._turn(_TURNING, _NOT_FILLING)
+            raise
+        self._turn(_TURNING, _FILLING)
         with nogil:
             ob_transfer_fill(self._c_xfer, self._c_fill.buf, <size_t>self._c_fill.len)
 
@@ -302,10 +312,18 @@ cdef class Transfer:
     def unfill(self):
         """Let go of the buffer, which nothing is written to any more; returns how many bytes landed."""
         cdef uint64_t landed = ob_transfer_unfill(self._c_xfer)
-        if self._c_filling:
-            self._c_filling = False
+        if self._turn(_FILLING, _TURNING):
             PyBuffer_Release(&self._c_fill)
+            self._turn(_TURNING, _NOT_FILLING)
         return landed
+
+    cdef bint _turn(self, int was, int becomes) noexcept:
+        """Whether the filling was as told, and is now as wished: among threads without a GIL one alone has the buffer."""
+        with cython.critical_section(self):
+            if self._c_filling != was:
+                return False
+            self._c_filling = becomes
+        return True
 
     def take(self, uint64_t size):
         """Stream: what is buffered as ``bytes``: at least ``size`` where that many are there; ``b""`` where nothing is."""

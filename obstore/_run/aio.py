@@ -132,7 +132,7 @@ class AsyncRunner(Runner):
     def close(self) -> None:
         """The loop is closed: cancel what is still in flight for it. Any thread, any number of times."""
         ground(self)
-        queue, self.queue = self.queue, None
+        queue = self.release_queue()
         if queue is not None:
             queue.close()
 

@@ -5,6 +5,7 @@ sleep, and run the user's code. A runner belongs to one thread (the thread of it
 from elsewhere. Compiled: each request passes through here twice.
 """
 
+cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 
@@ -278,6 +279,12 @@ cdef class Runner:
         queue = self.queue
         if queue is None or not queue.usable:
             queue = self.queue = self.open_queue()
+        return queue
+
+    def release_queue(self):
+        """The queue, which the runner has no more; ``None`` for all threads but the first that ask."""
+        with cython.critical_section(self):
+            queue, self.queue = self.queue, None
         return queue
 
     cdef object _submit(self, Task task, effect, bint inline):
