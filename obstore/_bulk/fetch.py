@@ -20,7 +20,7 @@ from obstore._bulk.verify import Md5, mismatch
 from obstore._effects import FILE, AttemptFailed, Call, Cancel, Collect, Fork, Op
 from obstore._engine._core import DIGEST_AUTO, DIGEST_MD5, DIGEST_NONE, digest_combine
 from obstore._ops.forks import settle
-from obstore._ops.remote_object import BodyBroke
+from obstore._ops.resume import BodyBroke, before_resume
 from obstore._ops.retry import Retry
 from obstore._types import GetSpec, ObjectMeta
 from obstore.exceptions import IntegrityError, PreconditionError
@@ -351,7 +351,7 @@ class _Work:
             del broke, response
             failure.response = None
             retry.progressed()
-            yield from backend.before_resume(request, state.e_tag, failure, retry)
+            yield from before_resume(backend, request, state.e_tag, failure, retry)
 
     def is_right(self) -> bool:
         """Whether all bytes are there and, as far as the service says, the right ones."""

@@ -7,7 +7,8 @@ import os
 from typing import Any
 
 from obstore._effects import Call, Op
-from obstore._ops.remote import RemoteBackend, RemoteUpload
+from obstore._ops.remote import RemoteBackend
+from obstore._ops.remote_upload import RemoteUpload
 from obstore._types import PutSpec
 from obstore.exceptions import BaseError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from obstore._effects import STREAM, AttemptFailed, Call, Collect, Fill, Op, Read, Request
+from obstore._ops.resume import BodyBroke, before_resume, fetch_rest, short_body
 from obstore._ops.retry import Retry
 from obstore._types import PLAIN_GET, ObjectMeta
-from obstore.exceptions import IntegrityError
 
 if TYPE_CHECKING:
     from obstore._dialect.checksums import Checksum
@@ -15,16 +15,6 @@ if TYPE_CHECKING:
 
 # Larger pieces are compared off the event loop.
 _CHECK_INLINE_BYTES = 1 << 20
-
-
-class BodyBroke(Exception):  # noqa: N818 - a signal between a request and the code that resumes its body
-    """A successful response broke midway; ``received`` bytes of its body are good."""
-
-    def __init__(self, response: Any, received: int, failure: AttemptFailed) -> None:
-        super().__init__(failure.message)
-        self.response = response
-        self.received = received
-        self.failure = failure
 
 
 class RemoteObject:
@@ -154,8 +144,9 @@ class RemoteObject:
             check.verify(self._backend.name, self._key)
 
     def _collect_rest(self, start: int, end: int, broke: BodyBroke) -> Op[Any]:
+        e_tag = self.meta["e_tag"]
         body = b"".join(
-            (yield from self._backend.rest(self._request, start, end, self.meta["e_tag"], broke, self._retry, None))
+            (yield from fetch_rest(self._backend, self._request, start, end, e_tag, broke, self._retry, None))
         )
         if len(body) != end - start:
             raise short_body(self._backend.name, self._key, len(body), end - start)
@@ -226,7 +217,7 @@ class RemoteObject:
         e_tag = self.meta["e_tag"]  # read before the response that says it is replaced
         if failure.received:
             self._retry.progressed()
-        yield from backend.before_resume(self._request, e_tag, failure, self._retry)
+        yield from before_resume(backend, self._request, e_tag, failure, self._retry)
         end = self.range[1]
         request = backend.dialect.build_resume(self._request, self._position, end, e_tag)
         response = yield from backend.request(request, STREAM, retry=self._retry)
@@ -245,7 +236,3 @@ class RemoteObject:
         response = self._response
         if response is not None:
             response.cancel()
-
-
-def short_body(store: str, key: str, got: int, wanted: int) -> IntegrityError:
-    return IntegrityError.of(store, f"{got} bytes of {wanted} arrived of {key}", key=key, retryable=True)

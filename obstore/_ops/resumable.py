@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from obstore._effects import Call, Op, Request, Response, Sleep
 from obstore._ops.retry import Retry
 from obstore._types import Buffer, PartPair, PutResult
-from obstore.exceptions import GenericError
+from obstore.exceptions import BaseError, GenericError, IntegrityError
 
 if TYPE_CHECKING:
     from obstore._ops.remote import RemoteBackend
@@ -70,7 +70,20 @@ class ResumableUpload:
         total = self._sent + pieces.size
         yield from self._send(pieces, pieces.size, total)
         assert self._done is not None
-        return (yield from self._backend.check_made(self._key, self._done, total, self._checksum))
+        return (yield from self._check_made(self._done, total))
+
+    def _check_made(self, response: Response, size: int) -> Op[PutResult]:
+        """The result; an object of other bytes than were sent is removed again."""
+        backend = self._backend
+        result = backend.dialect.read_put(response)
+        problem = backend.dialect.differs(response, size, self._checksum)
+        if problem is None:
+            return result
+        try:
+            yield from backend.request(backend.dialect.build_delete_one(self._key, result["version"]))
+        except BaseError:
+            problem = f"{problem}; it could not be removed"
+        raise IntegrityError.of(backend.name, problem, key=self._key, retryable=True)
 
     def abort(self) -> Op[None]:
         """Have the service forget the bytes; failures are left to it, which does so after a week."""

@@ -112,6 +112,11 @@ def may_repeat(request: Request, failure: AttemptFailed) -> bool:
     return failure.kind in _UNSURE and request.idempotent
 
 
+def is_unclear(attempt: Attempt) -> bool:
+    """Whether a try that failed may have been carried out. A success that told of a failure in its body is one of them."""
+    return attempt.error is not None or attempt.status is None or not 300 <= attempt.status < 500
+
+
 def retry_after(response: Response) -> float:
     """Seconds that the server asks to wait (RFC 9110, section 10.2.3); 0 where it does not."""
     text = response.header("retry-after")

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from obstore._effects import Fork, Op
-from obstore._ops import change, remote
+from obstore._ops import change, remote_change
 from obstore._ops import get as get_ops
 from obstore._ops import list as list_ops
+from obstore._ops.forks import settle
 from obstore._ops.get import get_ranges, merge_spans
 from obstore._types import ListPage, RawKey, Scatter
 from obstore.exceptions import BaseError, GenericError, NotFoundError, PermissionDeniedError
@@ -265,7 +266,7 @@ def sized(size: int) -> Answer:
 
 
 def test_object_too_large_for_one_request_is_copied_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_COPY_PART_BYTES", 4 << 30)
+    monkeypatch.setattr(remote_change, "_COPY_PART_BYTES", 4 << 30)
     driver = Driver(
         plan(
             [
@@ -402,7 +403,7 @@ def test_settle_takes_out_what_is_done_and_keeps_no_error() -> None:
     def op() -> Op[None]:
         child = yield Fork(fail())
         try:
-            yield from remote.settle([child], 1)
+            yield from settle([child], 1)
         finally:
             assert child.error is None
 
