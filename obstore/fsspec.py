@@ -15,45 +15,24 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from datetime import datetime, timedelta
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Self
-from urllib.parse import quote, unquote
 
 from fsspec import register_implementation
 from fsspec.asyn import _run_coros_in_chunks
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.compression import compr
 from fsspec.core import get_compression
-from fsspec.implementations.local import LocalFileSystem
-from fsspec.utils import stringify_path
 
 import obstore as obs
 from obstore import store as stores
-from obstore._config.fsspec import translate
-from obstore._fsspec_bulk import BulkFileSystem
-from obstore._fsspec_file import BufferedFile
+from obstore._fsspec.bulk import BulkFileSystem
+from obstore._fsspec.file import BufferedFile
+from obstore._fsspec.paths import OURS, SCHEMES, SUPPORTED_PROTOCOLS
 from obstore._ops.get import DEFAULT_COALESCE
 
 __all__ = ["SUPPORTED_PROTOCOLS", "BufferedFile", "FsspecStore", "register"]
 
-_SCHEMES = {
-    "s3": "s3",
-    "s3a": "s3",
-    "gs": "gcs",
-    "gcs": "gcs",
-    "az": "azure",
-    "adl": "azure",
-    "azure": "azure",
-    "abfs": "azure",
-    "abfss": "azure",
-    "http": "http",
-    "https": "http",
-    "file": "local",
-    "memory": "memory",
-}
-SUPPORTED_PROTOCOLS = frozenset(_SCHEMES)
-_OURS = "obstore+"
 _CLASSES = {
     "S3Store": "s3",
     "GCSStore": "gs",
@@ -117,7 +96,7 @@ class FsspecStore(BulkFileSystem):
     """
 
     cachable = True
-    protocol: Any = tuple(sorted({*_SCHEMES, *(_OURS + name for name in _SCHEMES)}))
+    protocol: Any = tuple(sorted({*SCHEMES, *(OURS + name for name in SCHEMES)}))
     asynchronous_default = False
 
     def __init__(
@@ -139,39 +118,30 @@ class FsspecStore(BulkFileSystem):
         chosen = protocol if protocol is not None else self.protocol
         if not isinstance(chosen, str):
             raise ValueError(f"protocol must be one of {', '.join(sorted(SUPPORTED_PROTOCOLS))}")
-        self._name = chosen.removeprefix(_OURS)
-        if self._name not in _SCHEMES:
+        name = chosen.removeprefix(OURS)
+        if name not in SCHEMES:
             raise ValueError(f"protocol: {chosen!r} is not one of {', '.join(sorted(SUPPORTED_PROTOCOLS))}")
         if protocol is not None:
             self.protocol = protocol
-        self._scheme = _SCHEMES[self._name]
         kwargs.setdefault("use_listings_cache", False)
+        of_fsspec = ("use_listings_cache", "listings_expiry_time", "max_paths")
+        own = {each: kwargs[each] for each in of_fsspec if each in kwargs}
+        for alias in ("container", "container_name"):
+            given = kwargs.pop(alias, None)
+            bucket = given if bucket is None else bucket
         super().__init__(
+            name,
+            (bucket or "").strip("/"),
+            store,
+            (kwargs, config, client_options, retry_config),
+            credential_provider,
+            max_cache_size,
             *args,
             asynchronous=self.asynchronous_default if asynchronous is None else asynchronous,
             loop=loop,
             batch_size=batch_size or _BATCH,
-            **{
-                name: kwargs[name]
-                for name in ("use_listings_cache", "listings_expiry_time", "max_paths")
-                if name in kwargs
-            },
+            **own,
         )
-        for name in ("container", "container_name"):
-            given = kwargs.pop(name, None)
-            bucket = given if bucket is None else bucket
-        self._options = kwargs
-        self._config = config
-        self._client_options = client_options
-        self._retry_config = retry_config
-        self._credential_provider = credential_provider
-        self._construct_store = lru_cache(maxsize=max_cache_size)(self._make_store)
-        self._store = store
-        self._root = _root_of(store) if store is not None else (bucket or "").strip("/")
-        if self._root or store is not None:
-            self.__dict__["_strip_protocol"] = self._strip_bound
-        elif self._scheme == "http":
-            self.__dict__["_strip_protocol"] = _class_for(self._name, False)._strip_protocol
 
     @classmethod
     def from_store(cls, store: Any, **kwargs: Any) -> Self:
@@ -201,291 +171,6 @@ class FsspecStore(BulkFileSystem):
 
     def __hash__(self) -> int:
         return super().__hash__() if self._store is None else hash((type(self), self._root))
-
-    # ---- paths ----------------------------------------------------------------------------------------
-
-    @classmethod
-    def _strip_protocol(cls, path: Any) -> Any:
-        if isinstance(path, list):
-            return [cls._strip_protocol(each) for each in path]
-        text = stringify_path(path)
-        name, found, rest = text.partition("://")
-        if not found:
-            own = cls.protocol.removeprefix(_OURS) if isinstance(cls.protocol, str) else ""
-            if own == "file":
-                return LocalFileSystem._strip_protocol(text)
-            return text if "?" in text and own in ("http", "https") else text.rstrip("/")
-        name = name.removeprefix(_OURS)
-        if name == "file":
-            return LocalFileSystem._strip_protocol("file://" + rest)
-        if _SCHEMES.get(name) == "azure":
-            container, at, host = rest.partition("@")
-            if at and "/" not in container:
-                rest = container + host[host.find("/") :] if "/" in host else container
-        elif name == "memory":
-            rest = rest.lstrip("/")
-        elif "?" in rest:
-            return rest if name in ("http", "https") else rest.rstrip("/")  # a query may end with a slash
-        return rest.rstrip("/")
-
-    def _strip_bound(self, path: Any) -> Any:
-        """Paths of a file system that is bound to a bucket, directory or store: with its root in front."""
-        if isinstance(path, list):
-            return [self._strip_bound(each) for each in path]
-        root = self._root
-        text = stringify_path(path)
-        bare = text.rstrip("/") if "://" not in text else type(self)._strip_protocol(text)
-        if bare == root or bare.startswith(f"{root}/") or not root:
-            return bare
-        return f"{root}/{bare.lstrip('/')}" if bare else root
-
-    @staticmethod
-    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
-        name, _, rest = str(path).partition("://")
-        if _SCHEMES.get(name.removeprefix(_OURS)) == "azure" and "@" in rest.partition("/")[0]:
-            host = rest.partition("/")[0].partition("@")[2]
-            return {"account_name": host.partition(".")[0]}
-        return {}
-
-    def _split_path(self, path: str) -> tuple[str, str]:
-        """Bucket and key."""
-        text = stringify_path(path)
-        name, found, _ = text.partition("://")
-        if found and _SCHEMES.get(name.removeprefix(_OURS)) != self._scheme:
-            raise ValueError(f"Expected protocol to be {self._name}. Got {name}")
-        if self._scheme == "local":
-            return "", LocalFileSystem._strip_protocol(text) if not self._root else self._strip_protocol(text)
-        bare = self._strip_protocol(text)
-        if self._scheme == "memory":
-            return "", bare
-        bucket, _, key = bare.partition("/")
-        return bucket, key
-
-    def locate(self, path: str) -> tuple[Any, str]:
-        """The store that holds a path, and its key there."""
-        if self._store is not None:
-            bare = self._strip_protocol(path)
-            key = bare[len(self._root) :].removeprefix("/") if self._root else bare
-            return self._store, _exact(key, self._scheme)
-        if self._scheme == "http":
-            return self._locate_url(path)
-        bucket, key = self._split_path(path)
-        return self._construct_store(bucket), _exact(key, self._scheme)
-
-    def _locate_url(self, path: str) -> tuple[Any, str]:
-        """The paths of http are as in URLs: percent-encoded, with a query where there is one."""
-        bare, _, query = self._strip_protocol(path).partition("#")[0].partition("?")
-        host, _, key = bare.partition("/")
-        return self._construct_store(f"{host}?{query}" if query else host), _exact(unquote(key), self._scheme)
-
-    def _make_store(self, bucket: str) -> Any:
-        if self._scheme == "local":
-            return stores.LocalStore(automatic_cleanup=True)
-        if self._scheme == "memory":
-            return _memory()
-        if not bucket:
-            raise ValueError(f"the path names no bucket; paths of {self._name} are bucket/key")
-        found = translate(self._scheme, self._options, self._config, self._client_options, self._retry_config)
-        if self._name == "http":
-            found.client.setdefault("allow_http", True)  # the protocol was asked for by its name
-        arguments: dict[str, Any] = {
-            "config": found.config or None,
-            "client_options": found.client or None,
-            "retry_config": found.retry or None,
-        }
-        if self._credential_provider is not None:
-            arguments["credential_provider"] = self._credential_provider
-        name = {"s3a": "s3", "gcs": "gs"}.get(self._name, self._name)
-        return stores.from_url(f"{name}://{bucket}", **arguments)
-
-    def _shown(self, path: str, key: str) -> str:
-        """The path of a key that the store of ``path`` listed."""
-        if self._store is not None:
-            return f"{self._root}/{key}" if self._root else key
-        if self._scheme == "local":
-            return f"/{key}"
-        bucket = self._split_path(path)[0]
-        if self._scheme == "http":
-            key = quote(key, safe="/~!$&'()*+,;=:@")
-        return f"{bucket}/{key}" if bucket else key
-
-    # ---- looking --------------------------------------------------------------------------------------
-
-    def _entry(self, path: str, meta: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "name": self._shown(path, meta["path"]),
-            "size": meta["size"],
-            "type": "file",
-            "e_tag": meta["e_tag"],
-            "last_modified": meta["last_modified"],
-            "version": meta["version"],
-        }
-
-    async def _info(self, path: str, **_kwargs: Any) -> dict[str, Any]:
-        path = self._strip_protocol(path)
-        cached = self._cached_info(path)
-        if cached is not None:
-            return cached
-        store, key = self.locate(path)
-        refusal: Exception = FileNotFoundError(path)
-        if key:
-            try:
-                meta = await obs.head_async(store, key)
-            except (FileNotFoundError, IsADirectoryError):
-                pass
-            except obs.PermissionDeniedError as error:
-                if self._scheme != "http":
-                    raise
-                refusal = error  # what some WebDAV servers answer of directories
-            else:
-                return {**self._entry(path, meta), "name": path}
-        try:
-            async for _ in obs.list(store, _as_prefix(key), match="string"):
-                return _directory(path)
-        except obs.NotSupportedError:
-            if not key:
-                raise
-            # An ordinary web server, which has no directories.
-        if key:
-            raise refusal
-        return _directory(path)  # a bucket that answers is there, if empty
-
-    def _cached_info(self, path: str) -> dict[str, Any] | None:
-        try:
-            siblings = self._ls_from_cache(path)
-        except FileNotFoundError:
-            raise FileNotFoundError(path) from None
-        for entry in siblings or ():
-            if entry["name"] == path:
-                found: dict[str, Any] = entry
-                return found
-        return _directory(path) if siblings else None
-
-    async def _ls(self, path: str, detail: bool = False, refresh: bool = False, **_kwargs: Any) -> list[Any]:
-        path = self._strip_protocol(path)
-        entries = None if refresh else self.dircache.get(path) if path in self.dircache else None
-        if entries is None:
-            entries = await self._list_level(path)
-            self.dircache[path] = entries
-        return entries if detail else sorted(entry["name"] for entry in entries)
-
-    async def _list_level(self, path: str) -> list[dict[str, Any]]:
-        store, key = self.locate(path)
-        found = await obs.list_with_delimiter_async(store, _as_prefix(key), match="string")
-        entries = [_directory(self._shown(path, prefix)) for prefix in found["common_prefixes"]]
-        entries += [self._entry(path, meta) for meta in found["objects"] if not meta["path"].endswith("/")]
-        if not entries and key and not found["objects"]:
-            return [await self._info(path)]  # an object, listed as `ls` lists a file; or there is nothing
-        return entries
-
-    async def _find(
-        self,
-        path: str,
-        maxdepth: int | None = None,
-        withdirs: bool = False,
-        detail: bool = False,
-        prefix: str = "",
-        **kwargs: Any,
-    ) -> Any:
-        path = self._strip_protocol(path)
-        if maxdepth is not None:
-            found = await super()._find(path, maxdepth=maxdepth, withdirs=withdirs, detail=True, **kwargs)
-            wanted = f"{path}/{prefix}" if path else prefix
-            found = {name: info for name, info in found.items() if not prefix or name.startswith(wanted)}
-            return found if detail else list(found)
-        store, key = self.locate(path)
-        start = _as_prefix(key)
-        out: dict[str, dict[str, Any]] = {}
-        async for meta in obs.list(store, start + prefix, match="string"):
-            if not meta["path"].endswith("/"):
-                entry = self._entry(path, meta)
-                out[entry["name"]] = entry
-            if withdirs:
-                self._add_parents(out, path, meta["path"], len(start))
-        if not out and key:
-            try:
-                info = await self._info(path)
-            except FileNotFoundError:
-                info = {"type": ""}
-            if info["type"] == "file" or (withdirs and info["type"] == "directory"):
-                out[path] = info
-        elif withdirs and path and out:
-            out[path] = _directory(path)
-        names = sorted(out)
-        return {name: out[name] for name in names} if detail else names
-
-    async def _expand_path(self, path: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any) -> Any:
-        paths = [path] if isinstance(path, str) else list(path)
-        if self._scheme != "http" or recursive or any(_is_web_pattern(each) for each in paths):
-            return await super()._expand_path(path, recursive=recursive, maxdepth=maxdepth, **kwargs)
-        return sorted({self._strip_protocol(each) for each in paths})
-
-    async def _glob(self, path: str, maxdepth: int | None = None, **kwargs: Any) -> Any:
-        if self._scheme != "http" or _is_web_pattern(path):
-            return await super()._glob(path, maxdepth=maxdepth, **kwargs)
-        path = self._strip_protocol(path)
-        try:
-            found = {path: await self._info(path)}
-        except FileNotFoundError:
-            found = {}
-        return found if kwargs.get("detail") else list(found)
-
-    def _add_parents(self, out: dict[str, dict[str, Any]], path: str, key: str, start: int) -> None:
-        """The directories between ``path`` and a key."""
-        slash = key.rfind("/")
-        while slash >= start:
-            name = self._shown(path, key[:slash])
-            if name in out:
-                return
-            out[name] = _directory(name)
-            slash = key.rfind("/", 0, slash)
-
-    async def _isdir(self, path: str) -> bool:
-        try:
-            return bool((await self._info(path))["type"] == "directory")
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-
-    async def _exists(self, path: str, **_kwargs: Any) -> bool:
-        try:
-            await self._info(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
-
-    def modified(self, path: str) -> datetime:
-        """When the object was last written."""
-        moment = self.info(path).get("last_modified")
-        if moment is None:
-            raise IsADirectoryError(f"{path} is a directory: directories have no time of modification")
-        found: datetime = moment
-        return found
-
-    def created(self, path: str) -> datetime:
-        """Not known: services keep the time of the last writing only."""
-        raise NotImplementedError("object stores keep the time of the last writing only; see modified()")
-
-    async def _sign(self, path: str, expiration: float = 100, method: str = "GET", **_kwargs: Any) -> str:
-        store, key = self.locate(path)
-        verb: Any = method
-        return await obs.sign_async(store, verb, key, timedelta(seconds=expiration))
-
-    def sign(self, path: str, expiration: float = 100, **kwargs: Any) -> str:
-        """A URL with which anybody may read the object for ``expiration`` seconds; ``method="PUT"`` for writing it."""
-        store, key = self.locate(path)
-        return obs.sign(store, kwargs.get("method", "GET"), key, timedelta(seconds=expiration))
-
-    def invalidate_cache(self, path: str | None = None) -> None:
-        """Forget the listings of ``path`` and of the directories it is in; all of them without ``path``."""
-        if path is None:
-            self.dircache.clear()
-        else:
-            path = self._strip_protocol(path)
-            while path:
-                self.dircache.pop(path, None)
-                path = self._parent(path) if self._parent(path) != path else ""
-            self.dircache.pop("", None)
-        super().invalidate_cache(path)
 
     # ---- reading --------------------------------------------------------------------------------------
 
@@ -764,53 +449,9 @@ class FsspecStore(BulkFileSystem):
 
 # ---- parts ----------------------------------------------------------------------------------------------
 
-_shared_memory: list[Any] = []
-
-
-def _memory() -> Any:
-    """The memory store that all file systems of ``memory`` share, as those of fsspec's own do."""
-    if not _shared_memory:
-        _shared_memory.append(stores.MemoryStore())
-    return _shared_memory[0]
-
 
 def _from_store(kind: type[FsspecStore], store: Any, options: dict[str, Any]) -> FsspecStore:
     return kind.from_store(store, **options)
-
-
-def _root_of(store: Any) -> str:
-    """What stands in front of the keys of a store in the paths that are shown."""
-    prefix = str(getattr(store, "prefix", None) or "").rstrip("/")
-    if isinstance(store, stores.LocalStore):
-        return os.path.abspath(prefix) if prefix else ""
-    if isinstance(store, stores.MemoryStore):
-        return ""
-    url = getattr(store, "url", None)
-    if url is not None:
-        return str(url).partition("://")[2].rstrip("/")
-    config = store.config
-    bucket = config.get("bucket") or config.get("container_name") or getattr(store, "_bucket", "")
-    return f"{bucket}/{prefix}" if prefix else str(bucket)
-
-
-def _exact(key: str, scheme: str) -> str:
-    """The key as it is. Local keys are relative to the root, others are not to be normalised."""
-    if scheme == "local":
-        return key.removeprefix("/")
-    return obs.RawKey(key) if key else key
-
-
-def _as_prefix(key: str) -> str:
-    return f"{key}/" if key else ""
-
-
-def _is_web_pattern(path: str) -> bool:
-    """Whether a path of http is a pattern: a question mark begins a query there."""
-    return "*" in path or "[" in path
-
-
-def _directory(name: str) -> dict[str, Any]:
-    return {"name": name, "size": 0, "type": "directory"}
 
 
 def _position(value: int, size: int | None) -> int:
@@ -913,8 +554,8 @@ def __getattr__(name: str) -> Any:
     """``FsspecStore_s3`` and so on: what entry points and pickles name."""
     kind = name.removeprefix("FsspecStore_")
     asynchronous = kind.endswith("_async")
-    protocol = kind.removesuffix("_async").replace("obstore_", _OURS)
-    if kind != name and protocol.removeprefix(_OURS) in SUPPORTED_PROTOCOLS:
+    protocol = kind.removesuffix("_async").replace("obstore_", OURS)
+    if kind != name and protocol.removeprefix(OURS) in SUPPORTED_PROTOCOLS:
         return _class_for(protocol, asynchronous)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -939,7 +580,7 @@ def register(protocol: str | Iterable[str] | None = None, *, asynchronous: bool 
     for name in wanted:
         if not isinstance(name, str):
             raise TypeError(f"protocol: '{type(name).__name__}' object is not an instance of 'str'")
-        if name.removeprefix(_OURS) not in SUPPORTED_PROTOCOLS:
+        if name.removeprefix(OURS) not in SUPPORTED_PROTOCOLS:
             raise ValueError(f"protocol: {name!r} is not one of {', '.join(sorted(SUPPORTED_PROTOCOLS))}")
     for name in wanted:
         register_implementation(name, _class_for(name, asynchronous), clobber=True)

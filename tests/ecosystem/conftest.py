@@ -59,7 +59,7 @@ class Place:
 
 
 def make_place(kind: str, request: pytest.FixtureRequest) -> Place:
-    from obstore.fsspec import _memory
+    from obstore._fsspec.paths import shared_memory
     from obstore.store import LocalStore, S3Store
 
     if kind == "local":
@@ -68,7 +68,7 @@ def make_place(kind: str, request: pytest.FixtureRequest) -> Place:
         return Place(kind, f"file://{root}", {}, LocalStore(root), str(root))
     if kind == "memory":
         name = f"m-{secrets.token_hex(6)}"
-        return Place(kind, f"memory://{name}", {}, _memory(), name)
+        return Place(kind, f"memory://{name}", {}, shared_memory(), name)
     if kind in ("gcs", "azure"):
         return cloud_place(kind, request)
     subject = make_subject("moto_gunicorn", request)

@@ -61,20 +61,15 @@ NOT_IN_ROOM = {
 }
 LOCK_ALLOWED = {"_auth/cache.py"}
 
-MAY_ASK_THE_PACKAGE = {"_cli", "_fsspec_file", "arrow", "auth", "bulk", "fsspec"}
+MAY_ASK_THE_PACKAGE = {"_cli", "_fsspec", "arrow", "auth", "bulk", "fsspec"}
 """Modules that none of ours imports on its own: they may use names that ``obstore`` and ``obstore.store`` import on demand."""
 
 OPTIONAL = {
     *("aiohttp", "arro3", "azure", "boto3", "botocore", "certifi", "fsspec", "google", "numpy", "pandas", "polars"),
     *("click", "dask", "distributed", "pyarrow", "pycurl", "ray", "requests", "rich", "tqdm"),
 }
-SUBCLASSES_OPTIONAL = {
-    "arrow.py": {"pyarrow"},
-    "fsspec.py": {"fsspec"},
-    "_fsspec_bulk.py": {"fsspec"},
-    "_fsspec_file.py": {"fsspec"},
-}
-"""A subclass needs its base class; no other module imports these when it is imported."""
+NEEDS_OPTIONAL = {"_cli": {"click"}, "_fsspec": {"fsspec"}, "arrow": {"pyarrow"}, "fsspec": {"fsspec"}}
+"""A subclass needs its base class, a decorator its module; no other room imports these when it is imported."""
 
 
 def name_of(path: Path) -> str:
@@ -186,13 +181,12 @@ def test_names_on_demand_are_those_that_type_checkers_see() -> None:
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=name_of)
 def test_optional_packages_are_imported_in_functions(path: Path) -> None:
-    own = SUBCLASSES_OPTIONAL.get(path.relative_to(PACKAGE).as_posix(), {"click"} if room_of(path) == "_cli" else set())
+    own = NEEDS_OPTIONAL.get(room_of(path), set())
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imported = list(imports_on_import(tree.body))
     assert not [found for found in imported if found[0].split(".")[0] in OPTIONAL - own]
     if not own:
-        heavy = ("obstore._cli", *(f"obstore.{name.removesuffix('.py')}" for name in SUBCLASSES_OPTIONAL))
-        assert not [found for found in imported if found[0].startswith(heavy)]
+        assert not [found for found in imported if room_named(found[0]) in NEEDS_OPTIONAL]
 
 
 def test_import_rules_notice_breaches() -> None:
@@ -276,7 +270,7 @@ def scopes_with_twins() -> list[tuple[str, dict[str, Function]]]:
     """Modules and classes of the public face, and of the results it gives, that define an ``_async`` function."""
     scopes = []
     for path in PYTHON_FILES:
-        if path.relative_to(PACKAGE).as_posix() in SUBCLASSES_OPTIONAL:
+        if room_of(path) in NEEDS_OPTIONAL:
             continue  # the names and parameters are those of the base class
         if room_of(path) in MAY_IMPORT.keys() - {"_streams", "_files", "_file_writing", "_listings"}:
             continue

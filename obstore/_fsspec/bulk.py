@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from fsspec.asyn import AsyncFileSystem
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 
 from obstore import bulk
 from obstore._bulk.select import Keys
+from obstore._fsspec.look import ListingFileSystem
 from obstore._run import Ready
 
 _PUT_OPTIONS = frozenset(["attributes", "mode"])
@@ -52,11 +52,8 @@ async def _pairs_of(transfer: Callable[..., Awaitable[Any]]) -> list[tuple[str, 
     return collector.pairs
 
 
-class BulkFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec is not typed
-    """The transfers of many. `FsspecStore` adds the rest: ``locate`` gives the store and the key of a path."""
-
-    _scheme: str
-    locate: Callable[[str], tuple[Any, str]]
+class BulkFileSystem(ListingFileSystem):
+    """The transfers of many. `FsspecStore` adds those of single files."""
 
     def _goes_by_bulk(self, callback: Any = DEFAULT_CALLBACK, options: Iterable[str] = ()) -> bool:
         """Whether a transfer can be one of `obstore.bulk`: over HTTP, with nothing to be told of single files."""
