@@ -9,8 +9,6 @@ Header values are signed as UTF-8, runs of blanks taken as one, which is how the
 cimport cython
 
 import base64
-import hashlib
-import hmac
 import time
 from operator import itemgetter
 
@@ -20,6 +18,7 @@ from libc.stdlib cimport free, malloc
 from obstore._auth.sha256 cimport (
     OB_SHA256_BYTES,
     ob_hex,
+    ob_hmac,
     ob_hmac_key,
     ob_sha256,
     ob_sha256_final,
@@ -29,6 +28,8 @@ from obstore._auth.sha256 cimport (
     ob_sha256_update_pair,
 )
 
+from obstore._lazy import setting_up
+
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
     object PyUnicode_DecodeASCII(const char* data, Py_ssize_t size, const char* errors)
@@ -37,8 +38,8 @@ cdef extern from "Python.h":
 UNSIGNED = "UNSIGNED-PAYLOAD"
 
 cdef str ALGORITHM = "AWS4-HMAC-SHA256"
-cdef str EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-cdef object sha256 = hashlib.sha256
+cdef str EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+cdef object hashlib = None
 cdef object name_of = itemgetter(0)
 
 # Sent but not signed: what the transport adds or rewrites, and what proxies and tracers may change on the way.
@@ -138,6 +139,16 @@ cdef str canonical_query(query):
 
 # ---- payloads ---------------------------------------------------------------------------------------------------
 
+cdef object load_hashlib():
+    """The module, with the first body that is hashed: it loads OpenSSL, which programs that only read have no use for."""
+    global hashlib
+    if hashlib is None:
+        with setting_up():  # forks wait for it
+            import hashlib as module
+        hashlib = module
+    return hashlib
+
+
 cdef object digest_of(object state, body):
     """Feed every buffer to a hash; hashlib releases the GIL for those above 2047 bytes."""
     for buffer in body:
@@ -162,7 +173,7 @@ def payload_hash(body):
     """
     if not body:
         return EMPTY_SHA256
-    return digest_of(sha256(), body).hexdigest()
+    return digest_of(load_hashlib().sha256(), body).hexdigest()
 
 
 def hashes_pairs():
@@ -206,13 +217,7 @@ cdef list hash_pair(object first, object second):
         ob_sha256_final(&sha_b, digest_b)
     PyBuffer_Release(&b)
     PyBuffer_Release(&a)
-    return [digest_text(digest_a), digest_text(digest_b)]
-
-
-cdef str digest_text(const unsigned char* digest):
-    cdef char[2 * OB_SHA256_BYTES] text
-    ob_hex(digest, text)
-    return PyUnicode_DecodeASCII(text, 2 * OB_SHA256_BYTES, NULL)
+    return [hex_of(digest_a), hex_of(digest_b)]
 
 
 def content_md5(body):
@@ -224,17 +229,36 @@ def content_md5(body):
     Returns:
         The digest in base64.
     """
-    return base64.b64encode(digest_of(hashlib.md5(usedforsecurity=False), body or ()).digest()).decode("ascii")
+    return base64.b64encode(digest_of(load_hashlib().md5(usedforsecurity=False), body or ()).digest()).decode("ascii")
 
 
 # ---- signing ----------------------------------------------------------------------------------------------------
 
+def signing_key(str secret, str day, str region, str service):
+    """The key that requests of a day are signed with.
+
+    Args:
+        secret: the secret access key.
+        day: ``YYYYMMDD``, in UTC.
+        region, service: of the credential scope.
+
+    Returns:
+        32 bytes.
+    """
+    cdef ob_sha256 inner, outer
+    cdef unsigned char[OB_SHA256_BYTES] mac
+    cdef bytes text = f"AWS4{secret}".encode()
+    ob_hmac_key(text, len(text), &inner, &outer)
+    for part in (day, region, service, "aws4_request"):
+        text = part.encode()
+        ob_hmac(&inner, &outer, <const char*>text, len(text), mac)
+        ob_hmac_key(mac, OB_SHA256_BYTES, &inner, &outer)
+    return (<const char*>mac)[:OB_SHA256_BYTES]
+
+
 @cython.final
 cdef class SigningKey:
-    """A derived key as the two SHA-256 states of its HMAC, with the texts that go with it. Never changes.
-
-    ``hmac.digest`` would begin with the key each time.
-    """
+    """A derived key as the two SHA-256 states of its HMAC, with the texts that go with it. Never changes."""
 
     cdef str scope
     cdef str credential
@@ -242,9 +266,7 @@ cdef class SigningKey:
     cdef ob_sha256 outer
 
     def __cinit__(self, str secret, str access_key_id, str day, str region, str service):
-        cdef bytes key = f"AWS4{secret}".encode()
-        for text in (day, region, service, "aws4_request"):
-            key = hmac.digest(key, text.encode(), "sha256")
+        cdef bytes key = signing_key(secret, day, region, service)
         ob_hmac_key(key, len(key), &self.inner, &self.outer)
         self.scope = f"{day}/{region}/{service}/aws4_request"
         self.credential = f"{access_key_id}/{self.scope}"

@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from obstore._auth.sigv4 import signing_key
+
 # Stand for what differs: SHA-256 of the body, its checksum, its length, the object's key.
 MARK_HASH, MARK_CHECK, MARK_LENGTH, MARK_KEY = "\x01\x02\x03\x04"
 
@@ -69,11 +71,7 @@ def signing_form(
     signed = sorted([("host", host), *((name, " ".join(value.split())) for name, value in sent)])
     names = ";".join(name for name, _ in signed)
     lines = "".join(f"{name}:{value}\n" for name, value in signed)
-    from hmac import digest  # it loads OpenSSL
-
-    key = f"AWS4{secret_access_key}".encode()
-    for part in (date[:8], region, service, "aws4_request"):
-        key = digest(key, part.encode(), "sha256")
+    key = signing_key(secret_access_key, date[:8], region, service)
     return sent, SigningForm(
         "sigv4",
         f"{method}\n",

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "_lazy": set(),
     **dict.fromkeys(LEAVES, LEAVES),
     **dict.fromkeys(SERVERLESS, LEAVES | SERVERLESS),
-    "_auth": LEAVES | {"_auth"},
+    "_auth": LEAVES | {"_auth", "_lazy"},
     "_dialect": LEAVES | {"_auth", "_dialect"},
     "_ops": LEAVES | SERVERLESS | {"_auth", "_dialect", "_ops"},
     "_bulk": LEAVES | {"_auth", "_bulk", "_engine", "_local", "_ops"},
