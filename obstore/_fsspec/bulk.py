@@ -121,6 +121,11 @@ class BulkFileSystem(ListingFileSystem):
         _raise_first(result)
         return [None] * len(pairs)
 
+    async def _get_large(self, store: Any, key: str, lpath: str, callback: Any) -> None:
+        """One object, in ranges."""
+        tell = None if callback is DEFAULT_CALLBACK else lambda progress: callback.absolute_update(progress.bytes)
+        _raise_first(await bulk.download_file_async(store, key, lpath, resume=False, progress=tell))
+
     async def _cat_many(self, paths: list[str], batch_size: int | None) -> dict[str, Any]:
         """The contents, or what was raised instead, by path."""
         found: dict[str, Any] = {}

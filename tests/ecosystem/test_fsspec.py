@@ -25,6 +25,7 @@ from fsspec.callbacks import Callback
 from fsspec.implementations.local import LocalFileSystem
 
 import obstore as obs
+import obstore.fsspec
 from obstore._config.fsspec import translate
 from obstore.fsspec import BufferedFile, FsspecStore
 from tests.ecosystem.conftest import CLOUDS, Place, make_place
@@ -445,6 +446,23 @@ def test_many_are_one_transfer(cloud: Place, scratch: Path, monkeypatch: pytest.
     with pytest.raises(FileExistsError):
         fs.pipe({f"{root}/newer": b"1", f"{root}/t/a": b"1"}, mode="create")
     assert obs.get(cloud.store, "t/a").bytes() == contents[f"{root}/t/a"]
+
+
+def test_large_file_is_got_in_ranges(cloud: Place, scratch: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(obstore.fsspec, "_LARGE_BYTES", 20 << 20)
+    fs, root = cloud.fs(), cloud.bare
+    data = os.urandom(24 << 20)
+    fs.pipe_file(f"{root}/large", data)
+    store, _ = fs.locate(f"{root}/large")
+    before = store.stats()["requests"]
+    told = Callback()
+    fs.get_file(f"{root}/large", f"{scratch}/new/large", callback=told)
+    assert (scratch / "new" / "large").read_bytes() == data
+    assert (told.size, told.value) == (len(data), len(data))
+    assert os.listdir(scratch / "new") == ["large"]
+    assert store.stats()["requests"] - before > 2, "one for its size, one for all of it"
+    with pytest.raises(OSError, match="large"):
+        fs.get_file(f"{root}/large", f"{scratch}/new/large/below")
 
 
 def test_many_of_which_some_fail(cloud: Place, scratch: Path):
