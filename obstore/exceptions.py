@@ -29,8 +29,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import ClassVar, Self, TypedDict, Unpack
+from typing import ClassVar, NamedTuple, Self, TypedDict, Unpack
 from urllib.parse import unquote_plus
 
 __all__ = [
@@ -57,8 +56,7 @@ MAX_MESSAGE = 600
 MAX_HINT = 300
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One try of a request.
 
     Attributes:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from obstore._auth.cache import Source, Unpicklable, credential
 from obstore._auth.sources import (
     ANONYMOUS,
     Anonymous,
-    ProviderSource,
     Static,
     Unconfigured,
     problem_of,
     read_expiry,
 )
+from obstore._lazy import setting_up
 from obstore.exceptions import GenericError
+
+if TYPE_CHECKING:
+    from obstore._auth.provided import ProviderSource
 
 __all__ = [
     "ANONYMOUS",
@@ -24,7 +27,6 @@ __all__ = [
     "AwsCredential",
     "AwsSession",
     "AwsSource",
-    "ProviderSource",
     "Static",
     "Unconfigured",
     "credential",
@@ -107,6 +109,9 @@ def provider_source(
     provider: Callable[[], Any], clock: Callable[[], float] = time.time
 ) -> ProviderSource[AwsCredential]:
     """The source behind a ``credential_provider`` of an S3 store."""
+    with setting_up():  # forks wait for it
+        from obstore._auth.provided import ProviderSource
+
     return ProviderSource(
         provider,
         clock,

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from obstore._auth.cache import Source, Unpicklable
 from obstore._auth.shared_key import Hmac
-from obstore._auth.sources import Anonymous, ProviderSource, Static, problem_of, read_expiry
+from obstore._auth.sources import Anonymous, Static, problem_of, read_expiry
 from obstore._config.azure import AzureSettings, parse_sas
+from obstore._lazy import setting_up
 from obstore.exceptions import BaseError, GenericError
 
 if TYPE_CHECKING:
+    from obstore._auth.provided import ProviderSource
     from obstore._config.azure import AzureCredentialType
 
 __all__ = ["AccountKey", "AzureCredential", "AzureSource", "BearerToken", "SasToken", "default_source"]
@@ -294,6 +296,9 @@ def provider_source(
     provider: Callable[[], Any], clock: Callable[[], float] = time.time
 ) -> ProviderSource[AzureCredential]:
     """The source behind a ``credential_provider`` of an Azure store."""
+    with setting_up():  # forks wait for it
+        from obstore._auth.provided import ProviderSource
+
     return ProviderSource(
         provider,
         clock,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from obstore._auth.cache import Source, Unpicklable
-from obstore._auth.sources import ProviderSource, problem_of, read_expiry
+from obstore._auth.sources import problem_of, read_expiry
+from obstore._lazy import setting_up
+
+if TYPE_CHECKING:
+    from obstore._auth.provided import ProviderSource
 
 __all__ = ["GcpCredential", "GcpSource", "provider_source"]
 
@@ -65,6 +69,9 @@ def provider_source(
     provider: Callable[[], Any], clock: Callable[[], float] = time.time
 ) -> ProviderSource[GcpCredential]:
     """The source behind a ``credential_provider`` of a GCS store."""
+    with setting_up():  # forks wait for it
+        from obstore._auth.provided import ProviderSource
+
     return ProviderSource(
         provider, clock, read=_read, cloud="GCP", shape="token and expires_at (aware datetime or None)"
     )

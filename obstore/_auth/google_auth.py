@@ -12,11 +12,10 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from obstore._auth.cache import CachedSource, credential
 from obstore._auth.gcp import GcpCredential
@@ -51,8 +50,7 @@ def have_google_auth() -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Who a source's tokens stand for, as far as signing URLs is concerned.
 
     Attributes:
@@ -64,8 +62,7 @@ class Identity:
     sign: Callable[[bytes], bytes] | None
 
 
-@dataclass(frozen=True)
-class Impersonation:
+class Impersonation(NamedTuple):
     """A service account to act as.
 
     Attributes:

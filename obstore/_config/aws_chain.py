@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from obstore._config.aws_files import AwsConfig, AwsPaths
 from obstore._config.duration import Setting
 from obstore._config.keys import MergedSettings
+from obstore._config.record import repr_without
 from obstore.exceptions import GenericError
 
 __all__ = ["ChainSettings", "Metadata", "profile_of"]
@@ -21,8 +21,7 @@ def profile_of(merged: MergedSettings) -> str:
     return merged.text("profile") or DEFAULT_PROFILE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metadata:
+class Metadata(NamedTuple):
     """How to ask EC2's instance metadata service.
 
     Attributes:
@@ -42,8 +41,7 @@ class Metadata:
     v1: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainSettings:
+class ChainSettings(NamedTuple):
     """What the chain of credentials is configured with. ``repr`` shows no secret.
 
     Attributes:
@@ -68,7 +66,7 @@ class ChainSettings:
     profile_chosen: Literal["program", "environment"] | None
     region: str | None
     endpoint_url_sts: str | None
-    keys: tuple[str, str, str | None] | None = field(repr=False)
+    keys: tuple[str, str, str | None] | None
     role_arn: str | None
     role_session_name: str | None
     web_identity_token_file: str | None
@@ -76,11 +74,14 @@ class ChainSettings:
     container_relative_uri: str | None
     container_full_uri: str | None
     container_token_file: str | None
-    container_token: str | None = field(repr=False)
+    container_token: str | None
     container_given: bool
     metadata_endpoint: str | None
     imdsv1_fallback: bool
-    environ: Mapping[str, str] = field(repr=False)
+    environ: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return repr_without(self, "keys", "container_token", "environ")
 
     @classmethod
     def build(cls, merged: MergedSettings, environ: Mapping[str, str], region: str | None) -> ChainSettings:
@@ -123,7 +124,7 @@ class ChainSettings:
 
     def identity(self) -> Hashable:
         """Equal for settings that lead to the same credentials."""
-        values = (getattr(self, field.name) for field in fields(self) if field.name != "environ")
+        values = (value for name, value in zip(self._fields, self, strict=True) if name != "environ")
         return (*values, tuple(sorted(self.environ.items())))
 
     @property

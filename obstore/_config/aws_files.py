@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+from obstore._config.record import repr_without
 from obstore.exceptions import GenericError
 
 __all__ = ["AwsConfig", "AwsPaths", "endpoint_url", "files_state", "load"]
@@ -18,8 +18,7 @@ __all__ = ["AwsConfig", "AwsPaths", "endpoint_url", "files_state", "load"]
 Section: TypeAlias = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class AwsPaths:
+class AwsPaths(NamedTuple):
     """Where the files are, whether they exist or not; and the directory of the command line's sign-ins."""
 
     config: str
@@ -36,8 +35,7 @@ class AwsPaths:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class AwsConfig:
+class AwsConfig(NamedTuple):
     """What the files say. ``repr`` shows no secret.
 
     Attributes:
@@ -48,11 +46,14 @@ class AwsConfig:
         services: ``[services NAME]`` by name.
     """
 
-    profiles: Mapping[str, Section] = field(default_factory=dict, repr=False)
-    credentials: Mapping[str, Section] = field(default_factory=dict, repr=False)
-    config: Mapping[str, Section] = field(default_factory=dict, repr=False)
-    sso_sessions: Mapping[str, Section] = field(default_factory=dict, repr=False)
-    services: Mapping[str, Section] = field(default_factory=dict, repr=False)
+    profiles: Mapping[str, Section] = {}
+    credentials: Mapping[str, Section] = {}
+    config: Mapping[str, Section] = {}
+    sso_sessions: Mapping[str, Section] = {}
+    services: Mapping[str, Section] = {}
+
+    def __repr__(self) -> str:
+        return repr_without(self, "profiles", "credentials", "config", "sso_sessions", "services")
 
     @classmethod
     def parse(cls, config: str, credentials: str, paths: AwsPaths) -> AwsConfig:

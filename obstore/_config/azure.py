@@ -7,12 +7,12 @@ import binascii
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, TypedDict, get_args
+from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 from urllib.parse import unquote
 
 from obstore._config.duration import CONTROL
 from obstore._config.keys import MergedSettings
+from obstore._config.record import repr_without
 from obstore.exceptions import GenericError, redact_url
 
 __all__ = ["EMULATOR_ACCOUNT", "AzureConfig", "AzureCredentialType", "AzureSettings", "parse_sas"]
@@ -97,8 +97,7 @@ class AzureConfig(TypedDict, total=False):
     use_fabric_endpoint: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AzureSettings:
+class AzureSettings(NamedTuple):
     """`AzureConfig`, merged with the environment and checked. ``repr`` shows no secret.
 
     Attributes:
@@ -120,22 +119,27 @@ class AzureSettings:
     emulator: bool = False
     skip_signature: bool = False
     disable_tagging: bool = False
-    encryption_key: str | None = field(default=None, repr=False)
+    encryption_key: str | None = None
     credential_type: AzureCredentialType = "auto"
-    account_key: str | None = field(default=None, repr=False)
-    sas: tuple[tuple[str, str], ...] | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
+    account_key: str | None = None
+    sas: tuple[tuple[str, str], ...] | None = None
+    token: str | None = None
     client_id: str | None = None
-    client_secret: str | None = field(default=None, repr=False)
+    client_secret: str | None = None
     tenant_id: str | None = None
     authority_host: str = _AUTHORITY_HOST
     federated_token_file: str | None = None
     msi_endpoint: str | None = None
-    identity_header: str | None = field(default=None, repr=False)
+    identity_header: str | None = None
     object_id: str | None = None
     msi_resource_id: str | None = None
     use_azure_cli: bool = False
-    fabric: tuple[str, str, str, str] | None = field(default=None, repr=False)
+    fabric: tuple[str, str, str, str] | None = None
+
+    def __repr__(self) -> str:
+        return repr_without(
+            self, "encryption_key", "account_key", "sas", "token", "client_secret", "identity_header", "fabric"
+        )
 
     @classmethod
     def build(cls, merged: MergedSettings, environ: Mapping[str, str] | None = None) -> AzureSettings:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 from urllib.parse import urlsplit
 
 from obstore._config.duration import CONTROL, Setting
+from obstore._config.record import repr_without
 from obstore._version import __version__
 from obstore.exceptions import GenericError, redact_url
 
@@ -118,11 +118,8 @@ _FRAMING = ("content-length", "transfer-encoding")
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ClientOptions:
+class ClientOptions(NamedTuple):
     """`ClientConfig`, checked, with its defaults filled in; durations in seconds.
-
-    Two are equal if they read back alike (`published`), whatever the environment added to them.
 
     Attributes:
         default_headers: names in lower case.
@@ -139,7 +136,7 @@ class ClientOptions:
     timeout_s: float | None = None
     read_timeout_s: float | None = 30.0
     default_content_type: str | None = None
-    default_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    default_headers: tuple[tuple[str, str], ...] = ()
     http_version: Literal[11, 20, 21, 30] = 11
     http3: bool = False
     http2_keep_alive_interval_s: float | None = None
@@ -148,15 +145,18 @@ class ClientOptions:
     http2_max_frame_size: int | None = None
     pool_idle_timeout_s: float | None = None
     pool_max_idle_per_host: int | None = None
-    proxy_url: str | None = field(default=None, repr=False)
-    proxy_ca_certificate: str | None = field(default=None, repr=False)
+    proxy_url: str | None = None
+    proxy_ca_certificate: str | None = None
     proxy_excludes: str | None = None
     randomize_addresses: bool = True
-    root_certificate: bytes | None = field(default=None, repr=False)
+    root_certificate: bytes | None = None
     user_agent: str = f"obstore/{__version__}"
     max_connections: int = 0
-    given: dict[str, Any] | None = field(default=None, repr=False)
-    ours: dict[str, str] = field(default_factory=dict)
+    given: dict[str, Any] | None = None
+    ours: Mapping[str, str] = {}
+
+    def __repr__(self) -> str:
+        return repr_without(self, "default_headers", "proxy_url", "proxy_ca_certificate", "root_certificate", "given")
 
     @classmethod
     def parse(
@@ -204,13 +204,9 @@ class ClientOptions:
             copy["default_headers"] = dict(copy["default_headers"])
         return copy
 
-    def __eq__(self, other: object) -> bool:
-        """Equal if they read back alike."""
-        if not isinstance(other, ClientOptions):
-            return NotImplemented
+    def reads_like(self, other: ClientOptions) -> bool:
+        """Whether both read back alike, whatever the environment added to them."""
         return self.given == other.given
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def _take(key: Any, value: Any, texts: dict[str, Setting], fields: dict[str, Any], given: dict[str, Any]) -> None:

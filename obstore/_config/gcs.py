@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 from urllib.parse import urlsplit
 
 from obstore._config.duration import CONTROL
 from obstore._config.keys import MergedSettings
+from obstore._config.record import repr_without
 from obstore.exceptions import GenericError, redact_url
 
 __all__ = ["GOOGLE_URL", "GCSConfig", "GCSSettings"]
@@ -56,8 +56,7 @@ class GCSConfig(TypedDict, total=False):
     xml_multipart: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GCSSettings:
+class GCSSettings(NamedTuple):
     """`GCSConfig`, merged with the environment and checked. ``repr`` shows no secret.
 
     Attributes:
@@ -70,18 +69,21 @@ class GCSSettings:
     base_url: str | None = None
     emulated: bool = False
     credentials_given: bool = False
-    bearer_token: str | None = field(default=None, repr=False)
+    bearer_token: str | None = None
     skip_signature: bool = False
     service_account: str | None = None
-    service_account_key: str | None = field(default=None, repr=False)
+    service_account_key: str | None = None
     application_credentials: str | None = None
     impersonate_service_account: str | None = None
     service_account_email: str | None = None
     hmac_access_id: str | None = None
-    hmac_secret: str | None = field(default=None, repr=False)
+    hmac_secret: str | None = None
     iam_url: str | None = None
     user_project: str | None = None
     xml_multipart: bool | None = None
+
+    def __repr__(self) -> str:
+        return repr_without(self, "bearer_token", "service_account_key", "hmac_secret")
 
     @classmethod
     def build(cls, merged: MergedSettings) -> GCSSettings:

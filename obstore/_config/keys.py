@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from obstore._config.client import CLIENT_KEYS, OUR_CLIENT_KEYS, ClientOptions, our_setting
 from obstore._config.duration import Setting
+from obstore._config.record import repr_without
 from obstore.exceptions import GenericError, UnknownConfigurationKeyError
 
 __all__ = ["AZURE_KEYS", "GCS_KEYS", "S3_KEYS", "KeyTable", "MergedSettings"]
 
 
-@dataclass(frozen=True, slots=True)
-class KeyTable:
+class KeyTable(NamedTuple):
     """The keys of one kind of store.
 
     Attributes:
@@ -44,7 +43,7 @@ class KeyTable:
     long_names: Mapping[str, str]
     booleans: frozenset[str]
     ours: frozenset[str] = frozenset()
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = {}
 
     def canonical(self, key: Any) -> str:
         """The canonical key of any spelling, in any case.
@@ -137,8 +136,7 @@ class KeyTable:
                 yield key, Setting(text, f"environment variable {variable}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MergedSettings:
+class MergedSettings(NamedTuple):
     """The settings of one store, by canonical key.
 
     Attributes:
@@ -149,9 +147,12 @@ class MergedSettings:
     """
 
     table: KeyTable
-    given: Mapping[str, Setting] = field(repr=False)
-    values: Mapping[str, Setting] = field(repr=False)
-    environment: Mapping[str, Setting] = field(repr=False)
+    given: Mapping[str, Setting]
+    values: Mapping[str, Setting]
+    environment: Mapping[str, Setting]
+
+    def __repr__(self) -> str:
+        return repr_without(self, "given", "values", "environment")
 
     def text(self, key: str) -> str | None:
         """The value in effect."""
@@ -170,7 +171,7 @@ class MergedSettings:
     def without_environment(self, *keys: str) -> MergedSettings:
         """The same, but for what the environment says of ``keys``."""
         values = {key: value for key, value in self.values.items() if key not in keys or key in self.given}
-        return replace(self, values=values)
+        return self._replace(values=values)
 
     @property
     def identity(self) -> str | None:
@@ -199,16 +200,12 @@ class MergedSettings:
         over = {key: setting for key, setting in self.given.items() if key in CLIENT_KEYS}
         return ClientOptions.parse(options, under=under, over=over)
 
-    def __eq__(self, other: object) -> bool:
-        """Equal if they read back alike."""
-        if not isinstance(other, MergedSettings):
-            return NotImplemented
+    def reads_like(self, other: MergedSettings) -> bool:
+        """Whether both read back alike."""
         if self.table.store != other.table.store or self.public() != other.public():
             return False
         own, others = ({k: v for k, v in each.ours().items() if k not in OUR_CLIENT_KEYS} for each in (self, other))
         return own == others
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def _mapping(value: Any, name: str) -> dict[Any, Any]:

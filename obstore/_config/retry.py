@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from obstore._config.duration import parse_duration
 
@@ -40,8 +39,7 @@ class RetryConfig(TypedDict, total=False):
     retry_timeout: timedelta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """`RetryConfig`, checked, with its defaults filled in; durations in seconds."""
 
     max_retries: int = 10

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 from obstore._config.duration import CONTROL, Setting
 from obstore._config.keys import MergedSettings
+from obstore._config.record import repr_without
 from obstore._config.s3_bucket import AccessPoint, zone_of
 from obstore.exceptions import GenericError
 
@@ -157,8 +157,7 @@ class CopyHeader(NamedTuple):
     status: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Settings:
+class S3Settings(NamedTuple):
     """`S3Config`, merged with the environment and checked. ``repr`` shows no secret.
 
     Attributes:
@@ -195,13 +194,13 @@ class S3Settings:
     server_side_encryption: str | None = None
     sse_kms_key_id: str | None = None
     sse_bucket_key_enabled: bool | None = None
-    sse_customer_key_base64: str | None = field(default=None, repr=False)
+    sse_customer_key_base64: str | None = None
     access_point: AccessPoint | None = None
     express_zone: str | None = None
     express_sessions: bool = True
-    access_key_id: str | None = field(default=None, repr=False)
-    secret_access_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    session_token: str | None = None
     credentials_from_environment: bool = False
     profile: str | None = None
     endpoint_url_sts: str | None = None
@@ -213,6 +212,9 @@ class S3Settings:
     web_identity_token_file: str | None = None
     role_arn: str | None = None
     role_session_name: str | None = None
+
+    def __repr__(self) -> str:
+        return repr_without(self, "sse_customer_key_base64", "access_key_id", "secret_access_key", "session_token")
 
     @property
     def s3_express(self) -> bool:

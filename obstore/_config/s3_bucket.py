@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/directory-bucket-naming-ru
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from obstore.exceptions import GenericError, NotSupportedError
 
@@ -31,8 +31,7 @@ def zone_of(bucket: str) -> str | None:
     return None if match is None else match[1]
 
 
-@dataclass(frozen=True, slots=True)
-class AccessPoint:
+class AccessPoint(NamedTuple):
     """An access point by its Amazon resource name.
 
     Attributes:

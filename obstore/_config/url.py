@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 
 from obstore._config.paths import parse_key
+from obstore._config.record import repr_without
 from obstore._types import SupportsAsUri
 from obstore.exceptions import GenericError, redact_url
 
@@ -19,8 +19,7 @@ __all__ = ["Location", "Scheme", "normalise_http_url", "parse_scheme", "split_ur
 Scheme: TypeAlias = Literal["s3", "gcs", "azure", "http", "local", "memory"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Location:
+class Location(NamedTuple):
     """What a URL says.
 
     Attributes:
@@ -33,11 +32,14 @@ class Location:
     """
 
     scheme: Scheme
-    config: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, str] = {}
     prefix: str | None = None
     path: str | None = None
     url: str | None = None
-    user: str | None = field(default=None, repr=False)
+    user: str | None = None
+
+    def __repr__(self) -> str:
+        return repr_without(self, "user")
 
 
 def parse_scheme(url: str | SupportsAsUri) -> Scheme:

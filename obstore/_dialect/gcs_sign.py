@@ -13,8 +13,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obstore._auth.sigv4 import quote_key
 from obstore._dialect.base import SendRequest
@@ -39,8 +38,7 @@ _OWN_PARAMETERS = frozenset(
 _AT_ONCE = 16  # signatures that the IAM API is asked for together
 
 
-@dataclass(frozen=True)
-class _Signer:
+class _Signer(NamedTuple):
     """Who signs, and how.
 
     Attributes:

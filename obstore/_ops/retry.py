@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,7 @@ class Retry:
 
     def name_last(self, code: str | None, request_id: str | None) -> None:
         """Add what the service called the last try."""
-        self.attempts[-1] = replace(self.attempts[-1], code=code, request_id=request_id)
+        self.attempts[-1] = self.attempts[-1]._replace(code=code, request_id=request_id)
 
     def note_failure(self, failure: AttemptFailed, wait: float) -> None:
         """Remember a try that had no answer."""

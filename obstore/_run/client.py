@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import os
 import weakref
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from obstore._config.client import check_proxy
@@ -81,7 +80,7 @@ class ClientHandle:
         wanted = min(self.options.max_connections or connections, connections)
         if wanted == self.options.max_connections and pace in (None, self.pace):
             return self
-        options = replace(self.options, max_connections=wanted)
+        options = self.options._replace(max_connections=wanted)
         limited = ClientHandle(options, self.endpoint, roams=self.roams, pace=pace or self.pace)
         limited._origin = self
         return limited

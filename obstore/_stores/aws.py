@@ -5,7 +5,6 @@ Imported when a store first needs it: programs that give all they need do not pa
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import weakref
 from collections.abc import Hashable, Mapping
@@ -57,14 +56,14 @@ class AwsClients:
     def __init__(self, options: ClientOptions) -> None:
         timeout = min(options.timeout_s or _SERVICE_TIMEOUT_S, _SERVICE_TIMEOUT_S)
         # Headers and limits of the store are meant for its own requests.
-        self._options = dataclasses.replace(options, default_headers=(), max_connections=0, timeout_s=timeout)
+        self._options = options._replace(default_headers=(), max_connections=0, timeout_s=timeout)
         self._services: dict[str, ClientHandle] = {}
         self._metadata: dict[float, ClientHandle] = {}
 
     def identity(self) -> Hashable:
         """Equal for clients that send alike."""
-        values = (getattr(self._options, field.name) for field in dataclasses.fields(self._options))
-        return tuple(value for value in values if not isinstance(value, dict))  # dicts are what is read back, no more
+        # Dicts are what is read back, no more.
+        return tuple(value for value in self._options if not isinstance(value, dict))
 
     def service(self, url: str) -> ClientHandle:
         """For a service of the cloud."""
@@ -78,8 +77,7 @@ class AwsClients:
         """For this machine and its host."""
         handle = self._metadata.get(timeout_s)
         if handle is None:
-            options = dataclasses.replace(
-                self._options,
+            options = self._options._replace(
                 allow_http=True,
                 proxy_url="",  # not even the environment's
                 proxy_excludes=None,

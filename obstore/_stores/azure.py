@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Self, TypeAlias, TypedDict
 
@@ -127,9 +126,8 @@ class AzureStore(CloudStore):
     ) -> tuple[str, Dialect, Any]:
         settings = AzureSettings.build(merged)
         # Tokens come from other hosts than the account's: no default headers of the store go there.
-        tokens = replace(client, default_headers=(), max_connections=0)
-        nearby = replace(
-            tokens,
+        tokens = client._replace(default_headers=(), max_connections=0)
+        nearby = tokens._replace(
             allow_http=True,
             proxy_url=None,
             proxy_excludes="*",

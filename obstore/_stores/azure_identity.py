@@ -50,8 +50,6 @@ def transport(options: ClientOptions) -> Any:
     Raises:
         ImportError: azure-core is not installed.
     """
-    from dataclasses import replace
-
     from azure.core.exceptions import ServiceRequestError, ServiceResponseError
     from azure.core.pipeline.transport import HttpRequest, HttpResponse, HttpTransport
 
@@ -80,8 +78,7 @@ def transport(options: ClientOptions) -> Any:
         def _client(self, connect_s: float | None, read_s: float | None) -> ClientHandle:
             key = (connect_s or 0.0) + (read_s or 0.0) * 1e6
             if key not in self._clients:
-                chosen = replace(
-                    options,
+                chosen = options._replace(
                     allow_http=True,
                     connect_timeout_s=connect_s or options.connect_timeout_s,
                     read_timeout_s=read_s or options.read_timeout_s,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar, Self, TypeAlias, TypedDict
 
@@ -151,10 +150,9 @@ def _client_factory(options: ClientOptions) -> Callable[[str, bool], ClientHandl
         origin = f"{scheme}://{rest.partition('/')[0]}"
         handle = made.get((origin, metadata))
         if handle is None:
-            own = replace(options, timeout_s=_TOKEN_TIMEOUT_S, default_headers=(), max_connections=0)
+            own = options._replace(timeout_s=_TOKEN_TIMEOUT_S, default_headers=(), max_connections=0)
             if metadata:
-                own = replace(
-                    own,
+                own = own._replace(
                     allow_http=True,
                     connect_timeout_s=_METADATA_TIMEOUT_S,
                     proxy_url=None,

@@ -92,7 +92,7 @@ class HTTPStore(ObjectStoreMethods):
         return (
             self._url == other._url
             and self._user == other._user
-            and self._client_options == other._client_options
+            and self._client_options.reads_like(other._client_options)
             and self.retry_config == other.retry_config
         )
 

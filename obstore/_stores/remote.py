@@ -112,9 +112,9 @@ class CloudStore(ObjectStoreMethods):
         if not isinstance(other, CloudStore) or other._keys is not self._keys:
             return NotImplemented
         return (
-            self._merged == other._merged
+            self._merged.reads_like(other._merged)
             and self._prefix == other._prefix
-            and self._client_options == other._client_options
+            and self._client_options.reads_like(other._client_options)
             and self.retry_config == other.retry_config
             and self._credential_provider == other._credential_provider
         )

@@ -15,7 +15,6 @@ from obstore._auth.aws import (
     ANONYMOUS,
     Anonymous,
     AwsCredential,
-    ProviderSource,
     Static,
     Unconfigured,
     credential,
@@ -23,6 +22,7 @@ from obstore._auth.aws import (
     provider_source,
 )
 from obstore._auth.cache import CachedSource
+from obstore._auth.provided import ProviderSource
 from obstore._effects import Await, Call, Cancelled, Flight
 from obstore.exceptions import BaseError, GenericError, UnauthenticatedError
 

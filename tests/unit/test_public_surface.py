@@ -192,6 +192,29 @@ print(loaded, obstore._engine._core.loaded())
     assert (done.stdout, done.stderr) == ("[] False\n", "")
 
 
+@pytest.mark.parametrize(
+    ("made", "spared"),
+    [
+        ('S3Store("b", region="r", access_key_id="a", secret_access_key="s")', {"hashlib"}),
+        ('GCSStore("b", skip_signature=True)', set()),
+        ('AzureStore("b", account_name="a", account_key="a2V5")', set()),
+        ('HTTPStore("https://localhost")', set()),
+    ],
+)
+def test_first_store_loads_no_module_that_takes_long(made: str, spared: set[str]) -> None:
+    """Each of them is a tenth and more of the time that a script waits for its first store."""
+    where = str(Path(obstore.__file__).parents[1])
+    program = f"""
+import sys
+sys.path.insert(0, {where!r})
+from obstore import store
+store.{made}
+print(*sorted({spared | {"asyncio", "dataclasses", "inspect", "logging", "ssl"}} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
 def parameters(function: Any) -> list[Any]:
     return list(inspect.signature(function).parameters.values())
 
