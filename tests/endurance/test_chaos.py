@@ -98,11 +98,12 @@ def test_load_through_a_bad_line(swift: Any, judges: Any, fault_proxy: Callable[
     for _ in range(scaled(2_000, 50_000)):
         outage = [ConnectionFault(refuse=True)] * 10 if chance.random() < 0.01 else []
         proxy.push(_connection_fault(chance), *outage)
-    ledgers = _run(_store(endpoint.config(bucket), proxy.url, "500ms"), scaled(500, 5_000), seed=1)
+    # Long enough for a busy machine: Swift goes on with what was given up, and is then ever later with the rest.
+    ledgers = _run(_store(endpoint.config(bucket), proxy.url, "2s"), scaled(500, 5_000), seed=1)
     wrong = judge(judges(endpoint), bucket, ledgers)
     name = "connections refused, cut, reset, half closed, stalled"
     assert _settle(name, wrong, ledgers, spoiled=proxy.spoiled) == []
-    assert proxy.spoiled > scaled(10, 500), "the line was not bad enough to show anything"
+    assert proxy.spoiled > scaled(10, 300), "the line was not bad enough to show anything"
 
 
 @pytest.mark.timeout(scaled(120, 3600))

@@ -133,6 +133,9 @@ class FaultProxy:
         pair = [client, server]
         with self._lock:
             self._sockets.update(pair)
+        if self._stopped.is_set():  # before anyone knew of them
+            self._end(pair, spoiled=False, reset=False)
+            return
         cut = threading.Event()
         up = self._spawn(self._pump, client, server, fault.cut_up, None, fault, cut)
         self._pump(server, client, fault.cut_down, fault.stall_down, fault, cut)
@@ -157,7 +160,7 @@ class FaultProxy:
         waiter.register(source, select.POLLIN)
         with contextlib.suppress(OSError):
             while not cut.is_set() and not self._stopped.is_set():
-                if not waiter.poll(20):
+                if not waiter.poll(1000):  # woken by what comes, by a cut of the other direction, and at the end
                     continue
                 piece = source.recv(65536)
                 if not piece:
@@ -178,6 +181,7 @@ class FaultProxy:
                         break
                     self._stopped.wait(0.02)  # let what was sent arrive before an RST discards it
                     cut.set()
+                    target.shutdown(socket.SHUT_RD)  # wakes the other direction, and tells nobody
                     return
                 target.sendall(piece)
                 passed += len(piece)
