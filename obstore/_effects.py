@@ -292,7 +292,9 @@ def handed_on(
             effect = swap(effect)
             try:
                 value = yield effect
-            except GeneratorExit:
+            except GeneratorExit as exc:
+                if note is not None:
+                    note(None, exc)
                 raise
             except BaseException as exc:  # noqa: BLE001 - goes on into the operation
                 error = exc

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -202,6 +204,26 @@ def test_cancelled_operation_ends_its_spans(store: S3Store, fake_s3: FakeS3, spa
     asyncio.run(main())
     assert len(by_name(spans, "obstore.get")) == 1
     assert by_name(spans, "GET")[0].attributes["error.type"] == "Cancelled"
+
+
+def test_operation_whose_event_loop_is_closed_ends_its_spans(
+    store: S3Store, fake_s3: FakeS3, spans: InMemorySpanExporter
+):
+    fake_s3.inject(faulty(delay=30.0), times=1)
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> Any:
+        return obs.get_async(store, "a")
+
+    started = loop.run_until_complete(begin())
+    loop.close()
+    del started
+    give_up = time.monotonic() + 30
+    while not by_name(spans, "obstore.get"):  # until its attempt has let go, on a thread of the engine's
+        assert time.monotonic() < give_up
+        obs.stats()
+        gc.collect()
+    assert by_name(spans, "GET")[0].attributes["error.type"] == "GeneratorExit"
 
 
 def test_log_tells_attempts_and_retries(store: S3Store, fake_s3: FakeS3, caplog: pytest.LogCaptureFixture):

@@ -49,12 +49,13 @@ def test_what_the_operation_does_not_catch_comes_out_unchanged() -> None:
 
 def test_operation_is_closed_with_what_hands_it_on_and_when_that_fails() -> None:
     log: list[Any] = []
-    op = handed_on(asking(log), lambda effect: effect)
+    op = handed_on(asking(log), lambda effect: effect, lambda value, error: log.append((value, type(error))))
     next(op)
     op.close()
-    assert log == ["closed"]
+    assert log == [(None, GeneratorExit), "closed"]
 
+    log.clear()
     op = handed_on(asking(log), lambda _effect: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         next(op)
-    assert log == ["closed", "closed"]
+    assert log == ["closed"]
