@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.endurance.huge import HugeServer
+from tests.endurance.report import record
 from tests.endurance.scale import FULL, scaled
 from tests.lifecycle.program import run
 from tests.servers.fakes3 import store_config
@@ -18,6 +20,12 @@ def peak_mib():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) >> 10 for line in status if line.startswith("VmHWM"))
 """
+
+
+def _run(name: str, program: str, server: HugeServer, timeout: float) -> None:
+    """Run a program that prints its counts at its end."""
+    counts = json.loads(run(_PEAK + program, store_config(server.url), timeout=timeout).stdout)
+    record(f"memory: {name}", **counts)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +53,10 @@ async def main():
     # One piece for each reader may have landed before the limit was reached.
     assert max(held) < (64 << 20) + {readers} * (512 << 10), held
     assert peak_mib() < 300 + {readers} // 2, peak_mib()
+    print(json.dumps(dict(readers={readers}, held_mib=max(held) >> 20, peak_mib=peak_mib())))
 asyncio.run(main())
 """
-    run(_PEAK + program, store_config(huge.url), timeout=scaled(60, 3_000))
+    _run("slow readers of 1 GiB each", program, huge, scaled(60, 3_000))
 
 
 @pytest.mark.timeout(scaled(120, 3_600))
@@ -61,8 +70,9 @@ def pieces():
 obs.put(store, "endless", pieces(), chunk_size=8 << 20, max_concurrency=4)
 assert obs.stats()["bytes_out"] >= {gib} << 30
 assert peak_mib() < 200, peak_mib()
+print(json.dumps(dict(gib={gib}, peak_mib=peak_mib())))
 """
-    run(_PEAK + program, store_config(huge.url), timeout=scaled(60, 3_000))
+    _run("upload from an iterator", program, huge, scaled(60, 3_000))
 
 
 @pytest.mark.timeout(scaled(120, 3_600))
@@ -76,8 +86,9 @@ before = peak_mib()
 result = bulk.download(store, [str({mib} << 20)], {str(tmp_path)!r}, memory="64MiB")
 assert result.bytes == {mib} << 20, result.failures
 assert peak_mib() - before < 64, (before, peak_mib())
+print(json.dumps(dict(mib={mib}, memory_mib=64, peak_mib=peak_mib())))
 """
-    run(_PEAK + program, store_config(huge.url), timeout=scaled(100, 3_000))
+    _run("download to a file", program, huge, scaled(100, 3_000))
 
 
 @pytest.mark.timeout(scaled(120, 3_600))
@@ -94,5 +105,6 @@ before = peak_mib()
 read({count})
 assert bulk.delete_many(store, {prefix!r}).objects == {scaled(100_000, 1_000_000)}
 assert peak_mib() - before < 24, (before, peak_mib())
+print(json.dumps(dict(objects={count}, more_mib=peak_mib() - before, peak_mib=peak_mib())))
 """
-    run(_PEAK + program, store_config(huge.url), timeout=scaled(100, 3_000))
+    _run("objects read and deleted", program, huge, scaled(100, 3_000))

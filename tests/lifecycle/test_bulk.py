@@ -15,13 +15,15 @@ from typing import Any
 
 import pytest
 
+import obstore as obs
 from obstore import bulk
 from obstore.store import S3Store
+from tests.endurance.report import record
 from tests.fix_stores import Subject, make_subject
 from tests.servers.fakes3 import FakeS3, faulty, gets
 
 KILLS = 100 if os.environ.get("OBSTORE_ENDURANCE") == "full" else 4
-"""Transfers that are killed, twice each: 200 kills with ``make endurance``."""
+"""Downloads that are killed, twice each, and half as many uploads: 300 kills with ``make endurance``."""
 
 PIECE = 1 << 20  # with memory=8MiB
 
@@ -31,6 +33,14 @@ from obstore import bulk
 from obstore.store import S3Store
 print("ready", flush=True)
 result = bulk.download(S3Store(**json.loads(sys.argv[1])), "d", sys.argv[2], connections=8, memory="8MiB")
+print(json.dumps(result.as_dict()))
+"""
+UPLOAD_ALL = """
+import json, sys
+from obstore import bulk
+from obstore.store import S3Store
+print("ready", flush=True)
+result = bulk.upload(S3Store(**json.loads(sys.argv[1])), sys.argv[2], "up", connections=8, memory="64MiB")
 print(json.dumps(result.as_dict()))
 """
 UPLOAD = """
@@ -94,6 +104,7 @@ def test_download_killed_at_any_moment_goes_on(fake_s3: FakeS3, filled: dict[str
         assert result["failures"] == []
         assert result["objects"] + result["skipped"] == len(filled)
         assert tree(out) == filled, "files differ, or are left over"
+    record("bulk downloads killed", kills=2 * KILLS)
 
 
 def test_little_is_fetched_anew_after_a_kill(fake_s3: FakeS3, filled: dict[str, str], tmp_path: Path) -> None:
@@ -165,6 +176,32 @@ def test_upload_that_was_killed_goes_on_from_the_parts_that_are_there(
     assert subject.judge_uploads() == []
     if there:  # else it was quicker than the kill
         assert result["resumed_bytes"] >= 8 << 20
+
+
+@pytest.mark.timeout(3600)
+def test_upload_killed_at_any_moment_goes_on(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    subject: Subject = make_subject("moto_gunicorn", request)
+    assert subject.endpoint is not None
+    config = subject.endpoint.config(subject.bucket)
+    rng = random.Random(KILLS)
+    files = {f"small{n:02}": rng.randbytes(n * 1000) for n in range(20)} | {"large": rng.randbytes(30 << 20)}
+    for name, body in files.items():
+        (tmp_path / name).write_bytes(body)
+    for _ in range(KILLS // 2):
+        for _ in range(2):  # killed twice
+            process = start(UPLOAD_ALL, config, tmp_path)
+            time.sleep(rng.uniform(0.0, 0.6))
+            process.kill()
+            process.communicate()
+        for key in (item["path"] for item in obs.list(subject.store)):
+            assert subject.judge_get(key)["Body"] == files[key.removeprefix("up/")], "an object is not whole"
+        result = outcome(start(UPLOAD_ALL, config, tmp_path))
+        assert (result["failures"], result["objects"]) == ([], len(files))
+        for name, body in files.items():
+            assert subject.judge_get(f"up/{name}")["Body"] == body
+        assert subject.judge_uploads() == []
+        bulk.delete_many(subject.store, "up")
+    record("bulk uploads killed", kills=KILLS // 2 * 2)
 
 
 def test_ctrl_c_stops_at_once_with_a_summary(fake_s3: FakeS3, filled: dict[str, str], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.endurance.report import record
 from tests.lifecycle.program import run
 from tests.servers.fakes3 import FakeS3, faulty
 
@@ -80,6 +81,7 @@ def test_exit_is_clean(fake_s3: FakeS3, name: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(run, PROGRAMS[name], config) for _ in range(TIMES)]:
             done.result()
+    record(f"exits: {name}", exits=TIMES)
 
 
 def test_import_starts_nothing() -> None:
