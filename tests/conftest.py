@@ -8,8 +8,13 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.fix_gc", "tests.fix_server", "tests.fix_stores", "tests.fix_azure"]
+
+# How long an example takes is the machine's business, and a sanitizer's.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # Need more than this project brings along: run only when asked for, and then they start or fail.
 ON_REQUEST = ("ceph", "ecosystem", "endurance", "localstack", "network", "webservers")

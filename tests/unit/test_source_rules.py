@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import os
 import re
 import shutil
 import subprocess
@@ -417,6 +418,8 @@ def test_built_module_exports_its_init_only(module: Path) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=name_of)
 def test_built_module_never_attaches_a_thread(module: Path) -> None:
     """No thread of ours enters the interpreter: nothing of PyGILState, not even what Cython writes for ``with gil``."""
+    if "OBSTORE_SANITIZED" in os.environ:
+        pytest.skip("not optimised: functions that nobody calls are not left out")
     symbols = dynamic_symbols(module, "undefined")
     assert any(symbol.startswith("Py") for symbol in symbols), "no symbols were read"
     attaching = ("PyGILState", "PyThreadState_New", "PyThreadState_Swap", "PyEval_AcquireThread")
