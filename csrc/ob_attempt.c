@@ -301,14 +301,15 @@ static int on_open_socket(void *argument, int purpose, ob_curl_sockaddr *address
   return fd;
 }
 
-/* Bytes on a kept connection before anything was asked: left over from an answer longer than announced. Read as the next
- * answer, they would be another object's. TLS records of their own (tickets) look the same, so only plain connections are asked. */
-static bool holds_leftovers(const ob_transfer *x, int local_port) {
-  if (strncmp(x->url, "http:", 5) != 0 || ob_get_long(x->easy, OB_CURLINFO_NUM_CONNECTS) != 0) return false;
+/* What is to be read on a kept connection before anything was asked: bytes, 0 where the server has closed it, -1 nothing. Bytes are
+ * left over from an answer longer than announced. Read as the next answer, they would be another object's. TLS records of their own
+ * (tickets) look the same, so only plain connections are asked. */
+static ssize_t peek_unasked(const ob_transfer *x, int local_port) {
+  if (strncmp(x->url, "http:", 5) != 0 || ob_get_long(x->easy, OB_CURLINFO_NUM_CONNECTS) != 0) return -1;
   int fd = ob_get_socket(x->easy);
   if (fd == OB_CURL_SOCKET_BAD) fd = ob_socket_at(local_port); /* libcurl 7 does not say yet which one it takes */
   char byte;
-  return fd != OB_CURL_SOCKET_BAD && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+  return fd == OB_CURL_SOCKET_BAD ? -1 : recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 }
 
 /* The connection is there, nothing was sent yet. A kept connection opens no socket, but comes by here. */
@@ -318,11 +319,14 @@ static int on_ready_to_send(void *argument, char *remote_ip, char *local_ip, int
   (void)local_ip;
   (void)remote_port;
   if (x->host != NULL) ob_loop_resolved_onloop(loop_of(x), x);
-  if (holds_leftovers(x, local_port)) {
+  ssize_t unasked = peek_unasked(x, local_port);
+  if (unasked > 0) {
     refuse(x, OB_KIND_CONNECT, "the kept connection held bytes that nobody asked for");
     return OB_CURL_PREREQFUNC_ABORT;
   }
-  x->sends++;
+  /* Where the server closed the connection before, what is sent there reaches nobody: libcurl sends it again on another one, and
+   * no answer was lost. */
+  if (unasked != 0) x->sends++;
   return OB_CURL_PREREQFUNC_OK;
 }
 

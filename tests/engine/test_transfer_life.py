@@ -317,3 +317,17 @@ def test_attach_takes_nobody_elses_place(desk, scripted):
     desk.end(transfer)
     assert desk.ends_of(transfer) == 1
     other.queue.close()
+
+
+def test_kept_connection_that_the_server_closed_is_no_lost_answer(desk, scripted):
+    """libcurl sends there all the same, and then on a new one. An answer that a closed connection cost would forbid a repetition."""
+    scripted.push(Reply(200, body=b"1", cut_after=1), Reply(200, body=b"2"))
+    assert desk.fetch().ok
+    scripted.wait_for(lambda: scripted.open_now == 0)
+    transfer = desk.fetch()
+    assert (transfer.ok, transfer.resent) == (True, False)
+    assert scripted.opened == 2
+
+    scripted.push(Reply(200, body=b"1", close_on_reuse=True), Reply(200, body=b"2"), Reply(200, body=b"2"))
+    assert desk.fetch().ok
+    assert desk.fetch().resent
