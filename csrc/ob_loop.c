@@ -15,6 +15,9 @@
 #define OB_STREAMS_PER_CONNECTION 16L /* HTTP/2 and HTTP/3 */
 #define EASIES_KEPT OB_LOOP_TRANSFERS
 #define EASIES_COMPARED 8 /* with what is to be sent: mostly the first one fits */
+#define SPIN_US 60            /* what comes so soon is looked for instead of slept for */
+#define SPIN_TRANSFERS 1      /* more of them share the price of a sleep */
+#define SPINS_LEFT_OUT_LOG2 7 /* of waits that are slept through after one in vain: doubled each time, up to this */
 
 ob_counter ob_live_easies;
 
@@ -68,6 +71,7 @@ struct ob_loop {
   int64_t next_deadline_us;
   long applied_connections;
   int timer_fd; /* while somebody waits for a token, since multi_poll knows milliseconds only; -1: none */
+  int vain_spins, spins_left_out; /* spins in vain, one after the other, and waits to be slept through before the next */
   bool removed; /* a handle went since the last perform: its connection may want to be closed */
   kept_easy easies[EASIES_KEPT];
   size_t n_easies;
@@ -652,6 +656,35 @@ static void drop_timer(ob_loop *loop) {
   loop->timer_fd = -1;
 }
 
+static bool has_posts(ob_loop *loop) {
+  ob_lock(&loop->lock);
+  bool has = loop->inbox_first != NULL || loop->stop;
+  ob_unlock(&loop->lock);
+  return has;
+}
+
+/* Falling asleep and being woken takes longer than a server next door takes for a small answer. So a wait begins with looking, for
+ * as long as it takes to see that this server is not as close; the next waits are then slept through. True: something came. */
+static bool spin(ob_loop *loop, ob_curl_waitfd *fds, unsigned int n, int64_t limit_us, int *n_ready) {
+  if (loop->n_attached == 0 || loop->n_attached > SPIN_TRANSFERS) return false;
+  if (loop->spins_left_out > 0) {
+    loop->spins_left_out--;
+    return false;
+  }
+  int64_t until_us = ob_now_us() + (limit_us < SPIN_US ? limit_us : SPIN_US);
+  do {
+    if (ob_lib.multi_poll(loop->multi, fds, n, 0, n_ready) != 0) return false; /* so does the poll that follows, and tells */
+    if (*n_ready > 0) {
+      loop->vain_spins = 0;
+      return true;
+    }
+    if (has_posts(loop)) return true;
+  } while (ob_now_us() < until_us);
+  if (loop->vain_spins < SPINS_LEFT_OUT_LOG2) loop->vain_spins++;
+  loop->spins_left_out = 1 << loop->vain_spins;
+  return false;
+}
+
 /* Waits for sockets, a wakeup, the next deadline or token, or `more`. False when the loop must end. */
 static bool rest(ob_loop *loop, int64_t limit_us, ob_curl_waitfd *more, int *n_ready) {
   int64_t wait_us = ob_engine_poll_memory() ? MEMORY_TICK_US : TICK_US;
@@ -663,16 +696,19 @@ static bool rest(ob_loop *loop, int64_t limit_us, ob_curl_waitfd *more, int *n_r
   if (due_us != INT64_MAX && due_us - now_us < wait_us) wait_us = due_us > now_us ? due_us - now_us : 0;
   if (token_us == INT64_MAX) drop_timer(loop);
   *n_ready = 0;
-  if (!fall_asleep(loop)) return !must_stop(loop);
   ob_curl_waitfd fds[2];
   unsigned int n = 0;
   if (more != NULL) fds[n++] = *more;
-  /* Tokens are as close as fractions of a millisecond, and a service that knows no bursts wants them even. */
-  if (due_us == token_us && wait_us > 0 && due_us - now_us == wait_us && set_timer(loop, wait_us)) {
-    fds[n++] = (ob_curl_waitfd){.fd = loop->timer_fd, .events = OB_CURL_WAIT_POLLIN};
+  bool alive = true;
+  if (!spin(loop, fds, n, wait_us, n_ready)) {
+    if (!fall_asleep(loop)) return !must_stop(loop);
+    /* Tokens are as close as fractions of a millisecond, and a service that knows no bursts wants them even. */
+    if (due_us == token_us && wait_us > 0 && due_us - now_us == wait_us && set_timer(loop, wait_us)) {
+      fds[n++] = (ob_curl_waitfd){.fd = loop->timer_fd, .events = OB_CURL_WAIT_POLLIN};
+    }
+    int ms = (int)((wait_us + 999) / 1000);
+    alive = works(loop, "curl_multi_poll", ob_lib.multi_poll(loop->multi, fds, n, ms, n_ready));
   }
-  bool alive =
-      works(loop, "curl_multi_poll", ob_lib.multi_poll(loop->multi, fds, n, (int)((wait_us + 999) / 1000), n_ready));
   if (more != NULL) more->revents = fds[0].revents;
   return alive;
 }
