@@ -11,6 +11,11 @@
 #include "ob_opt.h"
 #include "ob_xfer.h"
 
+/* The argument of all callbacks is the handle. */
+static ob_transfer *transfer_of(void *argument) {
+  return ((ob_easy *)argument)->transfer;
+}
+
 static ob_loop *loop_of(ob_transfer *x) {
   return atomic_load_explicit(&x->loop, memory_order_relaxed);
 }
@@ -54,7 +59,7 @@ static int64_t content_length(const ob_transfer *x) {
 }
 
 static bool is_head_request(const ob_transfer *x) {
-  return strcmp(x->method, "HEAD") == 0;
+  return x->shape == OB_SHAPE_HEAD;
 }
 
 /* Bytes that will reach the sink, from what was announced and the slice. */
@@ -107,9 +112,9 @@ static size_t begin_body(ob_transfer *x, size_t len) {
 }
 
 static size_t on_header(char *line, size_t size, size_t n, void *argument) {
-  ob_transfer *x = argument;
+  ob_transfer *x = transfer_of(argument);
   size_t len = size * n;
-  x->moved_us = ob_now_us();
+  x->moved_us = ob_loop_now_onloop(loop_of(x));
   if (x->headed) return len; /* a trailer */
   if (len >= 5 && memcmp(line, "HTTP/", 5) == 0) {
     ob_headers_clear(&x->received);
@@ -231,9 +236,9 @@ static size_t deliver(ob_transfer *x, const char *data, size_t len, size_t whole
 }
 
 static size_t on_body(char *data, size_t size, size_t n, void *argument) {
-  ob_transfer *x = argument;
+  ob_transfer *x = transfer_of(argument);
   size_t len = size * n;
-  x->moved_us = ob_now_us();
+  x->moved_us = ob_loop_now_onloop(loop_of(x));
   if (!x->headed) return keep_error_body(x, data, len);
   if (!x->outcome.slice_taken) return len > 0 ? deliver(x, data, len, len) : 0;
 
@@ -252,10 +257,10 @@ static size_t on_body(char *data, size_t size, size_t n, void *argument) {
 }
 
 static size_t on_read(char *buffer, size_t size, size_t n, void *argument) {
-  ob_transfer *x = argument;
+  ob_transfer *x = transfer_of(argument);
   size_t room = size * n;
   size_t done = 0;
-  x->moved_us = ob_now_us();
+  x->moved_us = ob_loop_now_onloop(loop_of(x));
   while (done < room && x->source_part < x->n_source) {
     const ob_iovec *part = &x->source[x->source_part];
     size_t left = part->len - x->source_offset;
@@ -272,7 +277,7 @@ static size_t on_read(char *buffer, size_t size, size_t n, void *argument) {
 }
 
 static int on_seek(void *argument, int64_t offset, int origin) {
-  ob_transfer *x = argument;
+  ob_transfer *x = transfer_of(argument);
   if (origin != SEEK_SET || offset < 0 || offset > x->source_bytes) return OB_CURL_SEEKFUNC_FAIL;
   x->source_part = 0;
   while (x->source_part < x->n_source && (uint64_t)offset >= x->source[x->source_part].len) {
@@ -284,7 +289,7 @@ static int on_seek(void *argument, int64_t offset, int origin) {
 }
 
 static int on_open_socket(void *argument, int purpose, ob_curl_sockaddr *address) {
-  ob_transfer *x = argument;
+  ob_transfer *x = transfer_of(argument);
   (void)purpose;
 #ifdef SOCK_CLOEXEC
   int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
@@ -305,8 +310,8 @@ static int on_open_socket(void *argument, int purpose, ob_curl_sockaddr *address
  * left over from an answer longer than announced. Read as the next answer, they would be another object's. TLS records of their own
  * (tickets) look the same, so only plain connections are asked. */
 static ssize_t peek_unasked(const ob_transfer *x, int local_port) {
-  if (strncmp(x->url, "http:", 5) != 0 || ob_get_long(x->easy, OB_CURLINFO_NUM_CONNECTS) != 0) return -1;
-  int fd = ob_get_socket(x->easy);
+  if (strncmp(x->url, "http:", 5) != 0 || ob_get_long(x->easy->curl, OB_CURLINFO_NUM_CONNECTS) != 0) return -1;
+  int fd = ob_get_socket(x->easy->curl);
   if (fd == OB_CURL_SOCKET_BAD) fd = ob_socket_at(local_port); /* libcurl 7 does not say yet which one it takes */
   char byte;
   return fd == OB_CURL_SOCKET_BAD ? -1 : recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
@@ -314,7 +319,7 @@ static ssize_t peek_unasked(const ob_transfer *x, int local_port) {
 
 /* The connection is there, nothing was sent yet. A kept connection opens no socket, but comes by here. */
 static int on_ready_to_send(void *argument, char *remote_ip, char *local_ip, int remote_port, int local_port) {
-  ob_transfer *x = argument;
+  ob_transfer *x = transfer_of(argument);
   (void)remote_ip;
   (void)local_ip;
   (void)remote_port;
@@ -355,19 +360,19 @@ static long limited_ms(int64_t ms) {
   return ms > INT_MAX ? INT_MAX : (long)ms;
 }
 
-/* Has a body, be it an empty one. */
-static bool is_upload(const ob_transfer *x) {
-  return x->has_source || strcmp(x->method, "PUT") == 0 || strcmp(x->method, "POST") == 0;
+ob_shape ob_transfer_shape(const ob_transfer *x) {
+  if (strcmp(x->method, "GET") == 0 && !x->has_source) return OB_SHAPE_GET;
+  if (strcmp(x->method, "PUT") == 0) return OB_SHAPE_PUT;
+  return strcmp(x->method, "HEAD") == 0 ? OB_SHAPE_HEAD : OB_SHAPE_OTHER;
 }
 
-ob_shape ob_transfer_shape(const ob_transfer *x) {
-  if (strcmp(x->method, "PUT") == 0) return OB_SHAPE_PUT;
-  if (strcmp(x->method, "GET") == 0 && !x->has_source) return OB_SHAPE_GET;
-  return is_head_request(x) ? OB_SHAPE_HEAD : OB_SHAPE_OTHER;
+/* Has a body, be it an empty one. */
+static bool is_upload(const ob_transfer *x) {
+  if (x->shape == OB_SHAPE_GET || x->shape == OB_SHAPE_HEAD) return false;
+  return x->shape == OB_SHAPE_PUT || x->has_source || strcmp(x->method, "POST") == 0;
 }
 
 static const char *apply_method(ob_transfer *x, void *easy) {
-  bool is_get = strcmp(x->method, "GET") == 0;
   if (is_head_request(x)) {
     SET(long, NOBODY, 1L);
     return NULL;
@@ -375,14 +380,16 @@ static const char *apply_method(ob_transfer *x, void *easy) {
   SET(long, NOBODY, 0L);
   if (!is_upload(x)) {
     SET(long, HTTPGET, 1L);
-    SET(str, CUSTOMREQUEST, is_get ? NULL : x->method);
+    SET(str, CUSTOMREQUEST, x->shape == OB_SHAPE_GET ? NULL : x->method);
     return NULL;
   }
   /* An upload of known size, whatever the method: content-length, and no content-type of libcurl's own. */
   SET(long, UPLOAD, 1L);
   SET(str, CUSTOMREQUEST, x->method);
   SET_FN(READFUNCTION, on_read);
+  SET(ptr, READDATA, x->easy);
   SET_FN(SEEKFUNCTION, on_seek);
+  SET(ptr, SEEKDATA, x->easy);
   (void)ob_set_long(easy, OB_CURLOPT_UPLOAD_BUFFERSIZE, ob_lib.version_num >= 0x080800 ? 524288L : 65536L); /* speed */
   return NULL;
 }
@@ -431,7 +438,6 @@ static const char *apply_connection(const ob_client_options *options, void *easy
     SET(str, NOPROXY, options->no_proxy != NULL ? options->no_proxy : "");
     SET(long, SUPPRESS_CONNECT_HEADERS, 1L);
   }
-  SET_FN(OPENSOCKETFUNCTION, on_open_socket);
   SET_FN(CLOSESOCKETFUNCTION, on_close_socket);
   SET(ptr, CLOSESOCKETDATA, NULL);
   return NULL;
@@ -469,9 +475,16 @@ static const char *apply_shape(ob_transfer *x, void *easy) {
   /* Since 8.8 the receive buffer belongs to the multi, one for all; before that, each handle has its own. */
   (void)ob_set_long(easy, OB_CURLOPT_BUFFERSIZE, ob_lib.version_num >= 0x080800 ? 524288L : 131072L); /* only speed */
   SET(str, USERAGENT, options->user_agent != NULL && *options->user_agent != '\0' ? options->user_agent : NULL);
+  SET(ptr, PRIVATE, x->easy);
+  SET(ptr, ERRORBUFFER, x->easy->error);
   SET_FN(HEADERFUNCTION, on_header);
+  SET(ptr, HEADERDATA, x->easy);
   SET_FN(WRITEFUNCTION, on_body);
+  SET(ptr, WRITEDATA, x->easy);
   SET_FN(PREREQFUNCTION, on_ready_to_send);
+  SET(ptr, PREREQDATA, x->easy);
+  SET_FN(OPENSOCKETFUNCTION, on_open_socket);
+  SET(ptr, OPENSOCKETDATA, x->easy);
   if ((failed = apply_protocols(options, easy)) != NULL) return failed;
   if ((failed = apply_method(x, easy)) != NULL) return failed;
   if ((failed = apply_connection(options, easy)) != NULL) return failed;
@@ -480,23 +493,13 @@ static const char *apply_shape(ob_transfer *x, void *easy) {
 
 const char *ob_transfer_apply_onloop(ob_transfer *x, bool shaped) {
   static char no_expect[] = "Expect:";
-  void *easy = x->easy;
+  void *easy = x->easy->curl;
   const char *failed;
 
   if (!shaped && (failed = apply_shape(x, easy)) != NULL) return failed;
-  SET(ptr, PRIVATE, x);
-  SET(ptr, ERRORBUFFER, x->error);
-  SET(ptr, HEADERDATA, x);
-  SET(ptr, WRITEDATA, x);
-  SET(ptr, OPENSOCKETDATA, x);
-  SET(ptr, PREREQDATA, x);
   SET(str, URL, x->url != NULL ? x->url : "");
   ob_slist *lines = x->headers;
-  if (is_upload(x) && !is_head_request(x)) {
-    SET(off, INFILESIZE_LARGE, x->source_bytes);
-    SET(ptr, READDATA, x);
-    SET(ptr, SEEKDATA, x);
-  }
+  if (is_upload(x)) SET(off, INFILESIZE_LARGE, x->source_bytes);
   if (x->has_source) {
     x->no_expect.data = no_expect;
     *(lines != NULL ? &x->headers_last->next : &lines) = &x->no_expect;
@@ -509,7 +512,7 @@ const char *ob_transfer_apply_onloop(ob_transfer *x, bool shaped) {
 
 /* A handshake that broke off because the connection did can be tried again; a refused one cannot. */
 static ob_kind tls_kind(const ob_transfer *x, long os_error) {
-  const char *text = x->error;
+  const char *text = x->easy->error;
   bool broke = os_error == ECONNRESET || os_error == EPIPE || os_error == ETIMEDOUT ||
                strstr(text, "SSL_ERROR_SYSCALL") != NULL || strstr(text, "unexpected eof") != NULL ||
                strstr(text, "reset by peer") != NULL;
@@ -518,16 +521,14 @@ static ob_kind tls_kind(const ob_transfer *x, long os_error) {
 
 /* Whether a proxy refused to make the connection, and would again: wrong credentials, a host that it does not let us to. */
 static bool proxy_refuses(const ob_transfer *x, int code) {
-  long answer = ob_get_long(x->easy, OB_CURLINFO_HTTP_CONNECTCODE);
+  long answer = ob_get_long(x->easy->curl, OB_CURLINFO_HTTP_CONNECTCODE);
   if (answer >= 400 && answer < 500 && answer != 408 && answer != 429) return true;
-  const char *text = x->error; /* SOCKS answers have no status */
+  const char *text = x->easy->error; /* SOCKS answers have no status */
   return code == OB_CURLE_PROXY && (strstr(text, "rejected") != NULL || strstr(text, "authentication") != NULL);
 }
 
 static ob_kind kind_of(const ob_transfer *x, int code, long os_error) {
   switch (code) {
-  case OB_CURLE_OK:
-    return OB_KIND_OK;
   case OB_CURLE_COULDNT_RESOLVE_HOST:
   case OB_CURLE_COULDNT_RESOLVE_PROXY:
     return OB_KIND_DNS;
@@ -575,37 +576,46 @@ static ob_kind kind_of(const ob_transfer *x, int code, long os_error) {
   }
 }
 
+/* libcurl's text for a failed attempt, and the system's error behind it. */
+static void read_failure(ob_transfer *x, int code) {
+  ob_outcome *outcome = &x->outcome;
+  long os_error = ob_get_long(x->easy->curl, OB_CURLINFO_OS_ERRNO);
+  const char *text = x->easy->error[0] != '\0' ? x->easy->error : ob_lib.easy_strerror(code);
+  outcome->kind = proxy_refuses(x, code) ? OB_KIND_PROTOCOL : kind_of(x, code, os_error);
+  snprintf(outcome->message, sizeof outcome->message, "%s", text);
+  if (outcome->oserrno == 0) outcome->oserrno = (int)os_error;
+}
+
+/* Steps that a kept connection had behind it say nothing of this attempt. */
+static void read_timing(ob_transfer *x) {
+  ob_timing *timing = &x->outcome.timing;
+  int64_t before = x->attached_us - x->submitted_us, step;
+  if (!x->outcome.reused) {
+    if ((step = ob_get_off(x->easy->curl, OB_CURLINFO_NAMELOOKUP_TIME_T)) > 0) timing->dns_us = before + step;
+    if ((step = ob_get_off(x->easy->curl, OB_CURLINFO_CONNECT_TIME_T)) > 0) timing->connect_us = before + step;
+    if ((step = ob_get_off(x->easy->curl, OB_CURLINFO_APPCONNECT_TIME_T)) > 0) timing->tls_us = before + step;
+  }
+  if (x->outcome.status == 0) return; /* libcurl sets it without any byte, too */
+  if ((step = ob_get_off(x->easy->curl, OB_CURLINFO_STARTTRANSFER_TIME_T)) > 0) timing->first_byte_us = before + step;
+}
+
 void ob_transfer_result_onloop(ob_transfer *x, int code) {
   ob_outcome *outcome = &x->outcome;
-  void *easy = x->easy;
-  long os_error = ob_get_long(easy, OB_CURLINFO_OS_ERRNO);
+  void *easy = x->easy->curl;
   const char *ip = ob_get_ptr(easy, OB_CURLINFO_PRIMARY_IP);
-  int64_t before = x->attached_us - x->submitted_us;
 
-  outcome->curl_code = x->verdict_set ? 0 : code;
   if (!x->verdict_set) {
-    outcome->kind = kind_of(x, code, os_error);
-    if (code != OB_CURLE_OK && proxy_refuses(x, code)) outcome->kind = OB_KIND_PROTOCOL;
-    if (code != OB_CURLE_OK) { /* else the text may tell of a try that was mended */
-      const char *text = x->error[0] != '\0' ? x->error : ob_lib.easy_strerror(code);
-      snprintf(outcome->message, sizeof outcome->message, "%s", text);
-      if (outcome->oserrno == 0) outcome->oserrno = (int)os_error;
-    }
+    outcome->curl_code = code;
+    if (code != OB_CURLE_OK) read_failure(x, code);
   }
   x->connects = ob_get_long(easy, OB_CURLINFO_NUM_CONNECTS);
   outcome->sent = ob_get_long(easy, OB_CURLINFO_REQUEST_SIZE) > 0;
   outcome->reused = outcome->sent && x->connects == 0;
   outcome->resent = x->sends > 1 && x->sends > 1 + ob_get_long(easy, OB_CURLINFO_REDIRECT_COUNT);
-  outcome->uploaded = ob_get_off(easy, OB_CURLINFO_SIZE_UPLOAD_T);
+  if (x->source_bytes > 0) outcome->uploaded = ob_get_off(easy, OB_CURLINFO_SIZE_UPLOAD_T);
   outcome->remote_port = (int)ob_get_long(easy, OB_CURLINFO_PRIMARY_PORT);
-  snprintf(outcome->remote_ip, sizeof outcome->remote_ip, "%s", ip != NULL ? ip : "");
-
-  int64_t step;
-  if ((step = ob_get_off(easy, OB_CURLINFO_NAMELOOKUP_TIME_T)) > 0) outcome->timing.dns_us = before + step;
-  if ((step = ob_get_off(easy, OB_CURLINFO_CONNECT_TIME_T)) > 0) outcome->timing.connect_us = before + step;
-  if ((step = ob_get_off(easy, OB_CURLINFO_APPCONNECT_TIME_T)) > 0) outcome->timing.tls_us = before + step;
-  step = ob_get_off(easy, OB_CURLINFO_STARTTRANSFER_TIME_T);
-  if (step > 0 && outcome->status > 0) outcome->timing.first_byte_us = before + step; /* set without any byte, too */
+  if (ip != NULL) memccpy(outcome->remote_ip, ip, '\0', sizeof outcome->remote_ip - 1);
+  read_timing(x);
 
   if (outcome->kind != OB_KIND_OK || !x->headed) return;
   if (x->expected >= 0 && outcome->received != x->expected) {

@@ -655,6 +655,12 @@ static uint64_t bucket_end(int bucket) {
   return ((uint64_t)1 << highest) + ((uint64_t)(bucket % 4 + 1) << (highest - 2));
 }
 
+static void count_both(ob_counter *all, ob_counter *own, int64_t n) {
+  if (n == 0) return;
+  ob_count(all, (uint64_t)n);
+  ob_count(own, (uint64_t)n);
+}
+
 static void count_end(ob_engine *e, const ob_transfer *x) {
   const ob_outcome *outcome = &x->outcome;
   ob_tally *tally = tally_of(x->client);
@@ -665,12 +671,9 @@ static void count_end(ob_engine *e, const ob_transfer *x) {
   ob_count(counter, 1);
   ob_count(own, 1);
   if (outcome->status == 429 || outcome->status == 503) ob_count(&e->throttled, 1), ob_count(&tally->throttled, 1);
-  ob_count(&e->bytes_in, (uint64_t)outcome->received);
-  ob_count(&tally->bytes_in, (uint64_t)outcome->received);
-  ob_count(&e->bytes_out, (uint64_t)outcome->uploaded);
-  ob_count(&tally->bytes_out, (uint64_t)outcome->uploaded);
-  ob_count(&e->opened, (uint64_t)x->connects);
-  ob_count(&tally->opened, (uint64_t)x->connects);
+  count_both(&e->bytes_in, &tally->bytes_in, outcome->received);
+  count_both(&e->bytes_out, &tally->bytes_out, outcome->uploaded);
+  count_both(&e->opened, &tally->opened, x->connects);
   if (outcome->timing.first_byte_us > 0) ob_count(&tally->first_byte[time_bucket(outcome->timing.first_byte_us)], 1);
 }
 

@@ -14,7 +14,7 @@
 #define MEMORY_TICK_US 20000
 #define OB_STREAMS_PER_CONNECTION 16L /* HTTP/2 and HTTP/3 */
 #define EASIES_KEPT OB_LOOP_TRANSFERS
-#define EASIES_COMPARED 8 /* with what is to be sent: mostly the first one fits */
+#define EASIES_COMPARED 8     /* with what is to be sent: mostly the first one fits */
 #define SPIN_US 60            /* what comes so soon is looked for instead of slept for */
 #define SPIN_TRANSFERS 1      /* more of them share the price of a sleep */
 #define SPINS_LEFT_OUT_LOG2 7 /* of waits that are slept through after one in vain: doubled each time, up to this */
@@ -34,13 +34,6 @@ typedef struct ob_host {
 
 /* Who drives an inline loop. */
 typedef enum { DRIVER_NONE, DRIVER_CALLER, DRIVER_THREAD } driver;
-
-/* A handle between two transfers, its options set for one of that client and shape; OTHER: for none. */
-typedef struct {
-  void *easy;
-  uint64_t client;
-  ob_shape shape;
-} kept_easy;
 
 struct ob_loop {
   int index; /* -1: inline */
@@ -71,9 +64,10 @@ struct ob_loop {
   int64_t next_deadline_us;
   long applied_connections;
   int timer_fd; /* while somebody waits for a token, since multi_poll knows milliseconds only; -1: none */
-  int vain_spins, spins_left_out; /* spins in vain, one after the other, and waits to be slept through before the next */
-  bool removed; /* a handle went since the last perform: its connection may want to be closed */
-  kept_easy easies[EASIES_KEPT];
+  int vain_spins,
+      spins_left_out;           /* spins in vain, one after the other, and waits to be slept through before the next */
+  bool removed;                 /* a handle went since the last perform: its connection may want to be closed */
+  ob_easy *easies[EASIES_KEPT]; /* between two transfers */
   size_t n_easies;
   char broken[128]; /* why the multi failed; "" while it works */
 };
@@ -205,49 +199,65 @@ static void publish_ready(ob_loop *loop) {
 
 /* ---- attach and detach ---------------------------------------------------------------------------- */
 
+static ob_easy *new_easy(void) {
+  ob_easy *easy = ob_calloc(sizeof *easy);
+  if (easy == NULL) return NULL;
+  easy->curl = ob_torture_fails() ? NULL : ob_lib.easy_init();
+  if (easy->curl != NULL) return easy;
+  ob_free(easy);
+  return NULL;
+}
+
+static void free_easy(ob_easy *easy) {
+  ob_lib.easy_cleanup(easy->curl);
+  ob_free(easy);
+}
+
+/* A kept one with the options of x's client and shape, or NULL. */
+static ob_easy *fitting_easy(ob_loop *loop, const ob_transfer *x) {
+  size_t looked_at = loop->n_easies < EASIES_COMPARED ? loop->n_easies : EASIES_COMPARED;
+  if (x->shape == OB_SHAPE_OTHER) return NULL;
+  for (size_t i = loop->n_easies; i-- > loop->n_easies - looked_at;) {
+    ob_easy *easy = loop->easies[i];
+    if (easy->client != x->client->number || easy->shape != x->shape) continue;
+    loop->easies[i] = loop->easies[--loop->n_easies];
+    return easy;
+  }
+  return NULL;
+}
+
 /* Sets x->easy, NULL where memory is short. True: its options are those of x's client and shape. */
 static bool take_easy(ob_loop *loop, ob_transfer *x) {
-  size_t looked_at = loop->n_easies < EASIES_COMPARED ? loop->n_easies : EASIES_COMPARED;
-  x->easy = NULL;
-  x->easy_shape = ob_transfer_shape(x);
-  if (x->easy_shape != OB_SHAPE_OTHER) {
-    for (size_t i = loop->n_easies; i-- > loop->n_easies - looked_at;) {
-      kept_easy *kept = &loop->easies[i];
-      if (kept->client != x->client->number || kept->shape != x->easy_shape) continue;
-      x->easy = kept->easy;
-      *kept = loop->easies[--loop->n_easies];
-      ob_count(&ob_live_easies, 1);
-      return true;
-    }
+  x->shape = ob_transfer_shape(x);
+  x->easy = fitting_easy(loop, x);
+  bool shaped = x->easy != NULL;
+  if (!shaped && loop->n_easies > 0) {
+    x->easy = loop->easies[--loop->n_easies];
+    ob_lib.easy_reset(x->easy->curl);
+  } else if (!shaped) {
+    x->easy = new_easy();
   }
-  if (loop->n_easies > 0) {
-    x->easy = loop->easies[--loop->n_easies].easy;
-    ob_lib.easy_reset(x->easy);
-  } else if (!ob_torture_fails()) {
-    x->easy = ob_lib.easy_init();
-  }
-  if (x->easy != NULL) ob_count(&ob_live_easies, 1);
-  return false;
+  if (x->easy == NULL) return false;
+  x->easy->transfer = x;
+  x->easy->error[0] = '\0';
+  ob_count(&ob_live_easies, 1);
+  return shaped;
 }
 
 /* `whole`: the transfer went well, so the handle is as good for the next one of its kind. */
 static void give_easy(ob_loop *loop, ob_transfer *x, bool whole) {
-  void *easy = x->easy;
+  ob_easy *easy = x->easy;
   x->easy = NULL;
   ob_uncount(&ob_live_easies, 1);
   if (loop->n_easies == EASIES_KEPT) {
-    ob_lib.easy_cleanup(easy);
+    free_easy(easy);
     return;
   }
-  kept_easy *kept = &loop->easies[loop->n_easies++];
-  *kept = (kept_easy){.easy = easy, .client = x->client->number, .shape = whole ? x->easy_shape : OB_SHAPE_OTHER};
-  /* Nothing of x's stays behind: libcurl may write there when the handle is cleaned up. */
-  if (kept->shape == OB_SHAPE_OTHER) {
-    ob_lib.easy_reset(easy);
-  } else {
-    (void)ob_set_ptr(easy, OB_CURLOPT_ERRORBUFFER, NULL);
-    (void)ob_set_ptr(easy, OB_CURLOPT_HTTPHEADER, NULL);
-  }
+  easy->transfer = NULL;
+  easy->client = x->client->number;
+  easy->shape = whole ? x->shape : OB_SHAPE_OTHER;
+  if (easy->shape == OB_SHAPE_OTHER) ob_lib.easy_reset(easy->curl);
+  loop->easies[loop->n_easies++] = easy;
 }
 
 static void expect_deadline(ob_loop *loop, ob_transfer *x) {
@@ -255,6 +265,10 @@ static void expect_deadline(ob_loop *loop, ob_transfer *x) {
   if (read_timeout_us > 0 && x->moved_us + read_timeout_us < loop->next_deadline_us) {
     loop->next_deadline_us = x->moved_us + read_timeout_us;
   }
+}
+
+int64_t ob_loop_now_onloop(const ob_loop *loop) {
+  return loop->now_us;
 }
 
 void ob_loop_head_held_onloop(ob_loop *loop, ob_transfer *x) {
@@ -398,8 +412,7 @@ static void cancel_waiting(ob_loop *loop, ob_transfer *x) {
 
 /* Remove, take the results, reset, pool: in this order. A handle that cannot be removed is leaked, never reused. */
 static void detach(ob_loop *loop, ob_transfer *x, int code) {
-  void *easy = x->easy;
-  int rc = ob_lib.multi_remove_handle(loop->multi, easy);
+  int rc = ob_lib.multi_remove_handle(loop->multi, x->easy->curl);
   loop->removed = true;
   /* Before libcurl has begun, the handle still tells of the transfer before. */
   if (x->attached_turn != loop->turn) ob_transfer_result_onloop(x, code);
@@ -436,7 +449,7 @@ static void attach(ob_loop *loop, ob_transfer *x) {
     snprintf(text, sizeof text, "libcurl refused %s", failed);
     ob_transfer_verdict(x, OB_KIND_ENGINE, text);
   } else {
-    int rc = ob_lib.multi_add_handle(loop->multi, x->easy);
+    int rc = ob_lib.multi_add_handle(loop->multi, x->easy->curl);
     if (rc != 0) ob_transfer_verdict(x, OB_KIND_ENGINE, ob_lib.multi_strerror(rc));
   }
   if (x->verdict_set) {
@@ -473,7 +486,7 @@ static void resume(ob_loop *loop, ob_transfer *x) {
   x->unsent = -1;
   expect_deadline(loop, x);
   /* No lock is held: libcurl may call the write callback from here, and that may pause again. */
-  int code = ob_lib.easy_pause(x->easy, OB_CURLPAUSE_CONT);
+  int code = ob_lib.easy_pause(x->easy->curl, OB_CURLPAUSE_CONT);
   if (code != OB_CURLE_OK) detach(loop, x, code);
 }
 
@@ -512,7 +525,7 @@ static void obey(ob_loop *loop, ob_transfer *x, int commands) {
 /* Bytes that the kernel has not sent yet: a big upload goes on long after its last read callback. */
 static int64_t unsent_bytes(ob_transfer *x) {
 #ifdef SIOCOUTQ
-  int fd = ob_get_socket(x->easy);
+  int fd = ob_get_socket(x->easy->curl);
   int bytes = 0;
   if (fd != OB_CURL_SOCKET_BAD && ioctl(fd, SIOCOUTQ, &bytes) == 0) return bytes;
 #else
@@ -524,7 +537,7 @@ static int64_t unsent_bytes(ob_transfer *x) {
 /* Until the request can go out the connect timeout rules, where there is one. */
 static int64_t stalls_at(ob_transfer *x) {
   const ob_client_options *options = &x->client->options;
-  int64_t connected = ob_get_off(x->easy, OB_CURLINFO_PRETRANSFER_TIME_T);
+  int64_t connected = ob_get_off(x->easy->curl, OB_CURLINFO_PRETRANSFER_TIME_T);
   int64_t since = x->moved_us;
   if (connected > 0 && x->attached_us + connected > since) since = x->attached_us + connected;
   if (connected == 0 && options->connect_timeout_ms > 0) since += options->connect_timeout_ms * 1000;
@@ -592,8 +605,8 @@ static void reap(ob_loop *loop) {
   while ((message = ob_lib.multi_info_read(loop->multi, &left)) != NULL) {
     if (message->msg != OB_CURLMSG_DONE) continue;
     int code = message->data.result; /* the message dies with the next call */
-    ob_transfer *x = ob_get_ptr(message->easy, OB_CURLINFO_PRIVATE);
-    detach(loop, x, code);
+    const ob_easy *easy = ob_get_ptr(message->easy, OB_CURLINFO_PRIVATE);
+    detach(loop, easy->transfer, code);
   }
 }
 
@@ -673,7 +686,8 @@ static bool spin(ob_loop *loop, ob_curl_waitfd *fds, unsigned int n, int64_t lim
   }
   int64_t until_us = ob_now_us() + (limit_us < SPIN_US ? limit_us : SPIN_US);
   do {
-    if (ob_lib.multi_poll(loop->multi, fds, n, 0, n_ready) != 0) return false; /* so does the poll that follows, and tells */
+    if (ob_lib.multi_poll(loop->multi, fds, n, 0, n_ready) != 0)
+      return false; /* so does the poll that follows, and tells */
     if (*n_ready > 0) {
       loop->vain_spins = 0;
       return true;
@@ -740,7 +754,7 @@ static void close_loop(ob_loop *loop) {
     ob_free(loop->hosts);
     loop->hosts = next;
   }
-  while (loop->n_easies > 0) ob_lib.easy_cleanup(loop->easies[--loop->n_easies].easy);
+  while (loop->n_easies > 0) free_easy(loop->easies[--loop->n_easies]);
   drop_timer(loop);
   (void)ob_lib.multi_cleanup(loop->multi);
 }

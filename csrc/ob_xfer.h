@@ -40,6 +40,15 @@ typedef struct ob_gate {
 /* What a request is like for libcurl: two of one client and one shape differ in a handful of options only. */
 typedef enum { OB_SHAPE_OTHER, OB_SHAPE_GET, OB_SHAPE_HEAD, OB_SHAPE_PUT } ob_shape;
 
+/* A handle of libcurl and what libcurl holds pointers to: transfers use it one after the other. Loop thread. */
+typedef struct ob_easy {
+  void *curl;
+  ob_transfer *transfer; /* NULL between two */
+  uint64_t client;       /* the number of the one whose options are set, for requests of this shape; OTHER: none are */
+  ob_shape shape;
+  char error[OB_CURL_ERROR_SIZE]; /* libcurl's own text: it writes there after our callbacks have spoken, too */
+} ob_easy;
+
 struct ob_transfer {
   ob_refs refs;
   uint32_t generation; /* process generation of the submit */
@@ -116,8 +125,8 @@ struct ob_transfer {
   ob_transfer *inbox_next;
 
   /* Loop thread. */
-  void *easy;
-  ob_shape easy_shape;
+  ob_easy *easy; /* while it is attached */
+  ob_shape shape;
   uint64_t attached_turn; /* the loop's turn in which it was attached */
   ob_transfer *attached_prev, *attached_next;
   ob_transfer *ready_next;
@@ -144,7 +153,6 @@ struct ob_transfer {
   ob_headers received;
   ob_digest digest;
   ob_outcome outcome;
-  char error[OB_CURL_ERROR_SIZE]; /* libcurl's own text: it writes there after our callbacks have spoken, too */
 
   ob_arena_chunk *chunks;
   char *arena_at, *arena_end;
