@@ -114,8 +114,8 @@ static size_t begin_body(ob_transfer *x, size_t len) {
 static size_t on_header(char *line, size_t size, size_t n, void *argument) {
   ob_transfer *x = transfer_of(argument);
   size_t len = size * n;
-  x->moved_us = ob_loop_now_onloop(loop_of(x));
-  if (x->headed) return len; /* a trailer */
+  x->moved_us = ob_loop_now_onloop(loop_of(x)); /* near enough: there are many lines */
+  if (x->headed) return len;                    /* a trailer */
   if (len >= 5 && memcmp(line, "HTTP/", 5) == 0) {
     ob_headers_clear(&x->received);
     parse_status_line(x, line, len);
@@ -238,7 +238,7 @@ static size_t deliver(ob_transfer *x, const char *data, size_t len, size_t whole
 static size_t on_body(char *data, size_t size, size_t n, void *argument) {
   ob_transfer *x = transfer_of(argument);
   size_t len = size * n;
-  x->moved_us = ob_loop_now_onloop(loop_of(x));
+  x->moved_us = ob_now_us();
   if (!x->headed) return keep_error_body(x, data, len);
   if (!x->outcome.slice_taken) return len > 0 ? deliver(x, data, len, len) : 0;
 
@@ -260,7 +260,7 @@ static size_t on_read(char *buffer, size_t size, size_t n, void *argument) {
   ob_transfer *x = transfer_of(argument);
   size_t room = size * n;
   size_t done = 0;
-  x->moved_us = ob_loop_now_onloop(loop_of(x));
+  x->moved_us = ob_now_us();
   while (done < room && x->source_part < x->n_source) {
     const ob_iovec *part = &x->source[x->source_part];
     size_t left = part->len - x->source_offset;

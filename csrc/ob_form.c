@@ -77,9 +77,9 @@ static bool is_plain(unsigned char c, bool keep_slash) {
          c == '_' || c == '~' || (keep_slash && c == '/');
 }
 
-/* Percent-encodes the key; a key that is one or two dots, and a path segment of its own, would be resolved on the way. */
+/* Percent-encodes the key behind what stands at `at`; one or two dots that are a path segment of their own would be resolved on the way. */
 static char *quote(char *at, const char *key, bool keep_slash) {
-  bool dots = !keep_slash && (strcmp(key, ".") == 0 || strcmp(key, "..") == 0);
+  bool dots = !keep_slash && at[-1] == '/' && (strcmp(key, ".") == 0 || strcmp(key, "..") == 0);
   for (; *key != '\0'; key++) {
     unsigned char c = (unsigned char)*key;
     if (is_plain(c, keep_slash) && !dots) {

@@ -125,6 +125,32 @@ class Send:
         self.slice_ = slice_
 
 
+class Formed:
+    """Perform one HTTP attempt that the engine makes out of a form and a key.
+
+    Resumes with the `Response`, at its head as for `Send`, or however it ended; with ``None`` where nothing was sent, and the request is to be
+    built and sent by itself: whoever watches operations wants to see each.
+    """
+
+    __slots__ = ("client", "content", "form", "key", "sink", "span")
+
+    def __init__(
+        self,
+        client: Any,
+        form: Any,
+        key: str,
+        sink: int,
+        span: tuple[int, int] | None = None,
+        content: Buffer | None = None,
+    ) -> None:
+        self.client = client
+        self.form = form
+        self.key = key
+        self.sink = sink
+        self.span = span
+        self.content = content
+
+
 class Begin:
     """Start an attempt and go on. Resumes at once with the transfer under way, whose outcome is asked for with `Outcome`."""
 
@@ -273,7 +299,7 @@ class Child(Protocol):
 def handed_on(
     op: Op[T], swap: Callable[[Any], Any], note: Callable[[Any, BaseException | None], None] | None = None
 ) -> Op[T]:
-    """The operation, with a hand in what it yields and an eye on what comes back.
+    """The operation, with a hand in what it yields and an eye on what comes back. Its requests are sent one by one, none is `Formed`.
 
     Args:
         op: the operation.
@@ -289,6 +315,8 @@ def handed_on(
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
             value = error = None
+            if type(effect) is Formed:
+                continue  # ``None``: by a request of its own
             effect = swap(effect)
             try:
                 value = yield effect

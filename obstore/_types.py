@@ -264,6 +264,11 @@ class PutSpec:
         self.attributes = attributes or {}
         self.tags = tags or {}
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing was said of the object but its content."""
+        return self.mode == "overwrite" and not self.attributes and not self.tags
+
 
 class SignSpec:
     """What a URL is signed for, checked.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -133,9 +132,7 @@ def server_side(source: Backend, target: Backend) -> Op[Any]:
     ours = target.source.current(time.time()) or (yield from credential(target.source))
     if getattr(theirs, "access_key_id", None) != getattr(ours, "access_key_id", None):
         return None
-    clone = copy.copy(target)
-    clone.dialect = dialect
-    return _Server(clone, is_same=False)
+    return _Server(target.variant(dialect=dialect), is_same=False)
 
 
 def stream_copy(source: Backend, target: Backend, key: str, to: str, options: Options) -> Op[int]:

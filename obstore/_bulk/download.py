@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Sequence
@@ -40,9 +39,7 @@ def limited(backend: Backend, options: Options) -> Backend:
     client = backend.client.limited(options.connections, options.pace)
     if client is backend.client:
         return backend
-    clone = copy.copy(backend)
-    clone.client = client
-    return clone
+    return backend.variant(client=client)
 
 
 class Feeder:

@@ -18,7 +18,7 @@ ASK_ANEW_SECONDS = 60.0  # after which forms are signed again
 # Answers that may be about what all requests have in common: place, signature, a header that the service does not know.
 _REFUSALS = frozenset((301, 302, 303, 307, 308, 400, 401, 403, 501))
 
-# Of a dialect, a credential (``None``: anonymous), the time and what the form is for: a `BulkForm`, or ``None``.
+# Of a dialect, a credential (``None``: anonymous), the time and what the form is for: a `RequestForm`, or ``None``.
 MakeForm = Callable[[Any, Any, float, Any], Any]
 
 
@@ -27,7 +27,7 @@ def reading_form(verify: bool) -> MakeForm:
 
     def make(dialect: Any, cred: Any, now: float, kind: Any) -> Any:
         del kind  # there is only one
-        maker = getattr(dialect, "bulk_form", None)
+        maker = getattr(dialect, "read_form", None)
         return None if maker is None else maker(cred, now, verify=verify)
 
     return make
@@ -40,9 +40,7 @@ def writing_form(overwrite: bool) -> MakeForm:
         if not all(isinstance(text, str) for pair in kind.items() for text in pair):
             return None
         try:
-            return dialect.bulk_put_form(
-                cred, now, PutSpec(attributes=kind, mode="overwrite" if overwrite else "create")
-            )
+            return dialect.write_form(cred, now, PutSpec(attributes=kind, mode="overwrite" if overwrite else "create"))
         except BaseError:
             return None  # the operation on an object says why
 

@@ -72,7 +72,7 @@ class Outbox:
 
     def run(self) -> Op[None]:
         """Do it all."""
-        if isinstance(self._backend, RemoteBackend) and hasattr(self._backend.dialect, "bulk_put_form"):
+        if isinstance(self._backend, RemoteBackend) and hasattr(self._backend.dialect, "write_form"):
             return in_window(self._window, self._run_remote)
         return in_window(self._window, self._run_beside)
 

@@ -8,7 +8,7 @@ from obstore._auth.azure import AccountKey, BearerToken, SasToken
 from obstore._auth.shared_key import http_date, string_to_sign
 from obstore._auth.sigv4 import encode_query
 from obstore._auth.sigv4_form import MARK_LENGTH, SigningForm
-from obstore._dialect.bulk import BulkForm, is_clean
+from obstore._dialect.bulk import RequestForm, is_clean
 from obstore._dialect.request import Header
 from obstore._types import PutSpec
 
@@ -37,11 +37,15 @@ class AzureBulk:
     def _condition(self, spec: PutSpec, key: str) -> tuple[Header, ...]:
         raise NotImplementedError
 
-    def bulk_form(self, credential: Any, now: float, *, verify: bool) -> BulkForm | None:  # noqa: ARG002 - the service sends what there is
-        """What Get Blob of whole objects has in common, signed from ``now`` on; see `S3Bulk.bulk_form`."""
+    def read_form(self, credential: Any, now: float, *, verify: bool) -> RequestForm | None:  # noqa: ARG002 - the service sends what there is
+        """What Get Blob of whole objects has in common, signed from ``now`` on; see `S3Bulk.read_form`."""
         return self._form("GET", self._read_headers, credential, now)
 
-    def bulk_put_form(self, credential: Any, now: float, spec: PutSpec) -> BulkForm | None:
+    def range_form(self, credential: Any, now: float) -> RequestForm | None:
+        """The same for ranges, each with a header ``range``: that is signed by account keys, which therefore have none."""
+        return None if type(credential) is AccountKey else self.read_form(credential, now, verify=False)
+
+    def write_form(self, credential: Any, now: float, spec: PutSpec) -> RequestForm | None:
         """The same for Put Blob."""
         extra = (
             ("x-ms-blob-type", "BlockBlob"),
@@ -51,7 +55,7 @@ class AzureBulk:
         )
         return self._form("PUT", self._headers(extra), credential, now)
 
-    def _form(self, method: str, headers: tuple[Header, ...], credential: Any, now: float) -> BulkForm | None:
+    def _form(self, method: str, headers: tuple[Header, ...], credential: Any, now: float) -> RequestForm | None:
         if not is_clean(value for _, value in headers):
             return None
         sent = [*headers, ("x-ms-date", http_date(now + self.clock_offset))]
@@ -71,4 +75,4 @@ class AzureBulk:
             suffix = f"?{encode_query(credential.pairs)}"
         elif credential is not None:
             return None
-        return BulkForm(method, self.endpoint, self._object_path, suffix, True, sent, signing)
+        return RequestForm(method, self.endpoint, self._object_path, suffix, True, sent, signing)

@@ -1,4 +1,4 @@
-"""What bulk transfers need to know of a protocol: requests that are alike but for key and body."""
+"""What plain requests have in common, those of bulk transfers among them: all but key and body."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from obstore._auth.sigv4_form import SigningForm
 
-__all__ = ["BulkForm", "is_clean"]
+__all__ = ["RequestForm", "is_clean"]
 
 
-class BulkForm(NamedTuple):
-    """What many requests have in common: all but key and body. Texts may hold marks (`obstore._auth.sigv4_form`).
+class RequestForm(NamedTuple):
+    """What many requests have in common. Texts may hold marks (`obstore._auth.sigv4_form`).
 
     Attributes:
         method: in upper case.
@@ -36,7 +36,7 @@ class BulkForm(NamedTuple):
     check: str | None = None
 
     def __repr__(self) -> str:
-        return f"BulkForm({self.method} {self.origin}{self.path})"
+        return f"RequestForm({self.method} {self.origin}{self.path})"
 
 
 def is_clean(texts: Iterable[str]) -> bool:

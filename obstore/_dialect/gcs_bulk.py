@@ -8,7 +8,7 @@ from typing import Any
 
 from obstore._auth.sigv4 import encode_query
 from obstore._auth.sigv4_form import MARK_CHECK, MARK_KEY
-from obstore._dialect.bulk import BulkForm, is_clean
+from obstore._dialect.bulk import RequestForm, is_clean
 from obstore._dialect.gcs_request import GCSRequest
 from obstore._dialect.request import Header
 from obstore._types import Buffer, PutSpec
@@ -29,13 +29,17 @@ class GCSBulk:
     def build_put(self, key: str, body: list[Buffer], spec: PutSpec) -> GCSRequest:
         raise NotImplementedError
 
-    def bulk_form(self, credential: Any, now: float, *, verify: bool) -> BulkForm | None:  # noqa: ARG002 - the service sends checksums unasked
-        """What GETs of whole objects have in common; see `S3Bulk.bulk_form`."""
-        return BulkForm(
+    def read_form(self, credential: Any, now: float, *, verify: bool) -> RequestForm | None:  # noqa: ARG002 - the service sends checksums unasked
+        """What GETs of whole objects have in common; see `S3Bulk.read_form`."""
+        return RequestForm(
             "GET", self.endpoint, self._object_path, "?alt=media", False, _with(self._media_headers, credential)
         )
 
-    def bulk_put_form(self, credential: Any, now: float, spec: PutSpec) -> BulkForm | None:  # noqa: ARG002 - tokens do not depend on it
+    def range_form(self, credential: Any, now: float) -> RequestForm | None:
+        """The same for ranges, each with a header ``range``."""
+        return self.read_form(credential, now, verify=False)
+
+    def write_form(self, credential: Any, now: float, spec: PutSpec) -> RequestForm | None:  # noqa: ARG002 - tokens do not depend on it
         """The same for POSTs of whole objects: description, with the key and a checksum, and content in one body."""
         request = self.build_put("", [], spec)
         resource = request.resource or {}
@@ -53,7 +57,7 @@ class GCSBulk:
             f"--{boundary}\r\ncontent-type: {resource['contentType']}\r\n\r\n"
         )
         headers = self._headers((("content-type", f"multipart/related; boundary={boundary}"),))
-        return BulkForm(
+        return RequestForm(
             "POST",
             self.endpoint,
             request.path,

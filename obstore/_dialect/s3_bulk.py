@@ -11,7 +11,7 @@ from obstore._auth.aws import AwsSession
 from obstore._auth.sigv4 import UNSIGNED, Signer
 from obstore._auth.sigv4_form import MARK_CHECK, MARK_HASH, signing_form
 from obstore._dialect import xml
-from obstore._dialect.bulk import BulkForm, is_clean
+from obstore._dialect.bulk import RequestForm, is_clean
 from obstore._dialect.s3_request import Header, PartTag, S3Request, Site
 from obstore._dialect.s3_settings import COPY_SSE, SSE
 from obstore._types import Buffer, PutSpec
@@ -60,7 +60,7 @@ class S3Bulk:
     def _condition(self, spec: PutSpec, key: str) -> tuple[Header, ...]:
         raise NotImplementedError
 
-    def bulk_form(self, credential: Any, now: float, *, verify: bool) -> BulkForm | None:
+    def read_form(self, credential: Any, now: float, *, verify: bool) -> RequestForm | None:
         """What the GETs of whole objects have in common, signed from ``now`` on; ``None`` where each has to be built by itself.
 
         Args:
@@ -73,7 +73,11 @@ class S3Bulk:
             headers = (*headers, ("x-amz-checksum-mode", "ENABLED"))
         return self._form("GET", headers, self._bodyless_hash, credential, now)
 
-    def bulk_put_form(self, credential: Any, now: float, spec: PutSpec) -> BulkForm | None:
+    def range_form(self, credential: Any, now: float) -> RequestForm | None:
+        """The same for GETs of ranges, each with a header ``range``, which is not signed."""
+        return self._form("GET", tuple(self._read_headers), self._bodyless_hash, credential, now)
+
+    def write_form(self, credential: Any, now: float, spec: PutSpec) -> RequestForm | None:
         """The same for PUTs of whole objects, whose attributes and condition are those of ``spec``."""
         algorithm = self._settings.checksum_algorithm
         headers = self._headers((*self._describe(spec), *self._write_sse, *self._condition(spec, "")))
@@ -87,7 +91,7 @@ class S3Bulk:
 
     def _form(
         self, method: str, headers: tuple[Header, ...], payload_hash: str, credential: Any, now: float
-    ) -> BulkForm | None:
+    ) -> RequestForm | None:
         names = {name for name, _ in headers}
         if names & _UNSIGNED_NAMES or len(names) < len(headers):
             return None
@@ -95,7 +99,7 @@ class S3Bulk:
             return None
         site = self._site
         if credential is None:
-            return BulkForm(method, site.origin, self._object_path, "", True, headers)
+            return RequestForm(method, site.origin, self._object_path, "", True, headers)
         sent, form = signing_form(
             site.host,
             headers,
@@ -107,7 +111,7 @@ class S3Bulk:
             now + self.clock_offset,
             method=method,
         )
-        return BulkForm(method, site.origin, self._object_path, "", True, sent, form)
+        return RequestForm(method, site.origin, self._object_path, "", True, sent, form)
 
     def copying_from(self, other: Any) -> Self | None:
         """This dialect, but that copies come from the bucket of another one; ``None`` where the service could not reach it."""

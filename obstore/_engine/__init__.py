@@ -10,6 +10,7 @@ from obstore._engine._core import (
     Bytes,
     Client,
     Columns,
+    Form,
     Listing,
     ListItem,
     NewBytes,
@@ -22,6 +23,7 @@ from obstore._engine._core import (
     column_stream,
     stats,
     submit,
+    submit_form,
 )
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Bytes",
     "Client",
     "Columns",
+    "Form",
     "ListItem",
     "Listing",
     "NewBytes",
@@ -42,4 +45,5 @@ __all__ = [
     "column_stream",
     "stats",
     "submit",
+    "submit_form",
 ]

@@ -200,6 +200,8 @@ class Transfer:
     @property
     def ok(self) -> bool: ...
     @property
+    def answered(self) -> bool: ...
+    @property
     def message(self) -> str: ...
     @property
     def sent(self) -> bool: ...
@@ -242,6 +244,17 @@ def submit(
     sink: int,
     into: Any = None,
     slice_: tuple[int, int] | None = None,
+    inline: bool = False,
+) -> Transfer: ...
+def submit_form(
+    queue: Queue,
+    client: Client,
+    waiter: Any,
+    form: Form,
+    key: str,
+    content: Buffer | None,
+    sink: int,
+    span: tuple[int, int] | None = None,
     inline: bool = False,
 ) -> Transfer: ...
 def load(path: str) -> None: ...
@@ -293,6 +306,11 @@ class BulkItem:
     transfer: Transfer | None
 
 @disjoint_base
+class Form:
+    def __new__(cls, form: Any) -> Self: ...
+    @property
+    def method(self) -> str: ...
+
 class Bulk:
     def __new__(
         cls,

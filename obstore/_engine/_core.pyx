@@ -23,6 +23,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
 from libc.stdint cimport INT64_MIN, UINT32_MAX, int64_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from obstore._engine.csrc cimport *
@@ -259,6 +260,7 @@ cdef int _reap_orphans() except -1:
     return 0
 
 
+include "form.pxi"
 include "transfer.pxi"
 include "bulk.pxi"
 

@@ -347,6 +347,8 @@ cdef extern from "ob_form.h" nogil:
         pass
 
     ob_form *ob_form_new(const ob_form_spec *spec, const char *headers, size_t headers_len)
+    void ob_form_free(ob_form *form)
+    int ob_form_fill(const ob_form *form, ob_transfer *x, const char *key, const ob_iovec *body)
 
 
 cdef extern from "ob_bulk.h" nogil:

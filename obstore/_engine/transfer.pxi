@@ -180,6 +180,12 @@ cdef class Transfer:
         return self.ended and ob_transfer_outcome(self._c_xfer).kind == OB_KIND_OK
 
     @property
+    def answered(self):
+        """Whether there is a success: whole, or of a stream its head. A body that breaks behind that shows when it is read."""
+        cdef int status = self.status
+        return 200 <= status < 300 and ((self.events & OB_EVENT_HEAD) != 0 or self.ok)
+
+    @property
     def message(self):
         """libcurl's text of the failure."""
         return (<const char *>ob_transfer_outcome(self._c_xfer).message).decode("utf-8", "replace")
@@ -444,9 +450,8 @@ def submit(
         MemoryError: out of memory.
         RuntimeError: the interpreter is shutting down.
     """
-    _freeze_at_exit()
-    _reap_orphans()
-    cdef Transfer transfer = Transfer.__new__(Transfer)
+    cdef Transfer transfer = _new_transfer(client, waiter, sink)
+    cdef ob_transfer *x = transfer._c_xfer
     cdef Py_ssize_t n, i, total_views
     cdef Py_ssize_t name_len, value_len, text_len
     cdef const char *name_text
@@ -454,12 +459,6 @@ def submit(
     cdef ob_iovec *parts
     cdef list pieces = None
     cdef int rc
-    cdef ob_transfer *x = ob_transfer_new(client._c_client, <void *>transfer)
-    if x == NULL:
-        raise MemoryError("out of memory for a request")
-    transfer._c_xfer = x
-    transfer._c_waiter = waiter
-    transfer.sink = sink
 
     name_text = PyUnicode_AsUTF8AndSize(url, &text_len)
     _check_text(ob_transfer_set_url(x, name_text, <size_t>text_len), "URL")
@@ -523,11 +522,71 @@ def submit(
     if slice_ is not None:
         ob_transfer_set_slice(x, slice_[0], slice_[1])
 
+    return _hand_over(transfer, queue, inline)
+
+
+def submit_form(
+    Queue queue not None, Client client not None, waiter, Form form not None, str key not None, content, int sink,
+    span=None, bint inline=False,
+):
+    """The same for a request made of a form and a key.
+
+    Args:
+        content: a contiguous buffer to be sent, pinned until END, or ``None``.
+        sink: COLLECT or STREAM.
+        span: first byte to read and the one after the last, for a range.
+    """
+    cdef Transfer transfer = _new_transfer(client, waiter, sink)
+    cdef ob_transfer *x = transfer._c_xfer
+    cdef const char *text = _key_text(key)
+    cdef ob_iovec body
+    cdef ob_iovec *sent = NULL
+    cdef uint64_t start, stop
+    cdef char lines[64]
+    if content is not None:
+        transfer._c_views = <Py_buffer *>PyMem_Malloc(sizeof(Py_buffer))
+        if transfer._c_views == NULL:
+            raise MemoryError("out of memory for a request body")
+        PyObject_GetBuffer(content, transfer._c_views, PyBUF_SIMPLE)
+        transfer._c_n_views = 1
+        body.data = <const char *>transfer._c_views.buf
+        body.len = <size_t>transfer._c_views.len
+        sent = &body
+    _check_text(ob_form_fill(form._c_form, x, text, sent), "request")
+    if span is not None:
+        start, stop = span
+        n = snprintf(lines, sizeof(lines), "bytes=%llu-%llu", <unsigned long long>start, <unsigned long long>(stop - 1))
+        _check_text(ob_transfer_add_header(x, "range", 5, lines, <size_t>n), "range")
+        ob_transfer_set_slice(x, start, stop - start)
+    if sink == SINK_STREAM:
+        ob_transfer_sink_stream(x, 0)
+    elif sink == SINK_COLLECT:
+        ob_transfer_sink_collect(x, -1)
+    else:
+        raise ValueError(f"no sink for a form: {sink}")
+    return _hand_over(transfer, queue, inline)
+
+
+cdef Transfer _new_transfer(Client client, waiter, int sink):
+    _freeze_at_exit()
+    _reap_orphans()
+    cdef Transfer transfer = Transfer.__new__(Transfer)
+    transfer._c_xfer = ob_transfer_new(client._c_client, <void *>transfer)
+    if transfer._c_xfer == NULL:
+        raise MemoryError("out of memory for a request")
+    transfer._c_waiter = waiter
+    transfer.sink = sink
+    return transfer
+
+
+cdef Transfer _hand_over(Transfer transfer, Queue queue, bint inline):
+    """To a loop."""
+    cdef int rc
     Py_INCREF(transfer)  # until END was taken
     if inline and queue._c_inline == NULL:
-        rc = ob_engine_submit_inline(x, queue._c_cq, &queue._c_inline)
+        rc = ob_engine_submit_inline(transfer._c_xfer, queue._c_cq, &queue._c_inline)
     else:
-        rc = ob_engine_submit(x, queue._c_cq)
+        rc = ob_engine_submit(transfer._c_xfer, queue._c_cq)
     if rc != 0:
         transfer.ended = True
         Py_DECREF(transfer)

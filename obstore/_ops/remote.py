@@ -6,6 +6,7 @@ requests has a file of its own: `resume`, and the others that begin with ``remot
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from obstore._effects import (
     STREAM,
     AttemptFailed,
     Call,
+    Formed,
     Op,
     Outcome,
     Request,
@@ -28,6 +30,8 @@ from obstore._effects import (
     Sleep,
 )
 from obstore._ops import remote_change, remote_list
+from obstore._ops.formed import Signed, SignedForms
+from obstore._ops.remote_list import Ahead
 from obstore._ops.remote_object import RemoteObject
 from obstore._ops.remote_upload import start_upload
 from obstore._ops.resumable import ResumableUpload
@@ -54,7 +58,6 @@ from obstore.exceptions import BaseError, GenericError, NotFoundError, Precondit
 if TYPE_CHECKING:
     from obstore._config.retry import RetryPolicy
     from obstore._dialect.base import Dialect
-    from obstore._ops.remote_list import Ahead
 
 # Bodies above this are hashed off the event loop: half a millisecond of SHA-256.
 _HASH_INLINE_BYTES = 1 << 20
@@ -66,6 +69,8 @@ _CHECKED = frozenset({"bulk_delete", "collection", "copy", "delete", "finish", "
 _PERHAPS_DONE = frozenset({500, 502, 504})
 # Refusals that an earlier try of the same request may be the reason of: it made, changed or moved what the request is about.
 _OWN_DOING = frozenset({304, 404, 409, 412})
+# Failures that teach something about the requests to come.
+_LEARNING = frozenset({"adapt", "clock", "expired", "redirect"})
 
 
 class RemoteBackend:
@@ -94,12 +99,23 @@ class RemoteBackend:
         self.missing_is_error = dialect.missing_is_error
         self.delete_concurrency = dialect.delete_concurrency
         self.splits_lists = dialect.splits_lists
-        self._repeated = [0]  # requests; shared by copies of this backend
+        self._repeated = [0]  # requests; shared by variants of this backend
+        self._forms = SignedForms()
 
     @property
     def delete_batch(self) -> int:
         """Keys per delete request; may fall to 1 when the service turns out to have no other."""
         return self.dialect.delete_batch
+
+    def variant(self, *, dialect: Dialect | None = None, client: Any = None) -> RemoteBackend:
+        """This backend with another protocol or other connection options; the requests that were repeated are counted together."""
+        clone = copy.copy(self)
+        if dialect is not None:
+            clone.dialect = dialect
+        if client is not None:
+            clone.client = client
+        clone._forms = SignedForms()  # noqa: SLF001 - of the same class
+        return clone
 
     def stats(self) -> dict[str, int]:
         """What became of the requests so far."""
@@ -222,6 +238,8 @@ class RemoteBackend:
             if isinstance(error, BaseError):
                 retry.name_last(error.code, error.request_id)
                 error.attempts = list(retry.attempts)
+            if verdict in _LEARNING:
+                self._forms.drop()
             if pause is None:
                 try:
                     raise error
@@ -232,6 +250,14 @@ class RemoteBackend:
                 yield Sleep(pause)
                 if recover is not None:
                     return (yield from recover())
+
+    def _sent(self, request: Request, signed: Signed | None, transfer: Any) -> Ahead | None:
+        """A request that was made of a form and did not go well, as one that was built, signed and sent ahead; ``None``: none was made."""
+        if signed is None or transfer is None:
+            return None
+        cred = signed.cred
+        url, _ = self.dialect.sign(request, None if cred is ANONYMOUS else cred, signed.at)
+        return Ahead(request, url, cred, time.time(), None, transfer)
 
     def after_failure(self, request: Request, failure: AttemptFailed, retry: Retry, url: str) -> Op[None]:
         """Wait before the next try, or raise what the failure means."""
@@ -260,15 +286,21 @@ class RemoteBackend:
         """Open an object: resumes at its head, the body follows on demand."""
         if spec.range is not None and spec.range.suffix is not None and not self.dialect.suffix_ranges:
             return (yield from self._get_suffix(key, spec, spec.range))
-        retry = Retry(self.policy)
-        request = self.dialect.build_get(key, spec)
-        wants_suffix = spec.range is not None and spec.range.suffix is not None
-        response = yield from self.request(
-            request,
-            COLLECT if spec.head else STREAM,
-            retry=retry,
-            accept=_is_unsatisfied if wants_suffix else None,
-        )
+        dialect = self.dialect
+        request = retry = None
+        signed = self._forms.current(self, "whole") if spec is PLAIN_GET else None
+        response: Any = None if signed is None else (yield Formed(self.client, signed.form, key, STREAM))
+        if response is None or not response.answered:
+            wants_suffix = spec.range is not None and spec.range.suffix is not None
+            request = dialect.build_get(key, spec)
+            retry = Retry(self.policy)
+            response = yield from self.request(
+                request,
+                COLLECT if spec.head else STREAM,
+                retry=retry,
+                accept=_is_unsatisfied if wants_suffix else None,
+                ahead=self._sent(request, signed, response),
+            )
         if response.status == 416:
             # The last bytes of an empty object are none; only its meta is missing from the answer.
             meta = yield from self.head(key, spec.version)
@@ -276,18 +308,18 @@ class RemoteBackend:
                 raise GenericError.of(self.name, "the object changed while its range was read", key=key)
             return RemoteObject(self, request, response, retry, key, (meta["size"], meta["size"]), (meta, {}))
         # What is known of an object is read from the headers once somebody asks: most reads want the bytes only.
-        size = self.dialect.whole_size(response) if spec is PLAIN_GET else None
+        size = dialect.whole_size(response) if spec is PLAIN_GET else None
         if size is not None:
-            check = self.dialect.read_checksum(response)
+            check = dialect.read_checksum(response)
             return RemoteObject(self, request, response, retry, key, (0, size), None, check=check)
         try:
-            meta, span, attributes = self.dialect.read_get(response, key, spec, sliced=response.sliced)
+            meta, span, attributes = dialect.read_get(response, key, spec, sliced=response.sliced)
         except BaseException:
             response.cancel()
             raise
         if spec.head:
             span = (0, meta["size"])
-        check = None if spec.head or spec.range is not None else self.dialect.read_checksum(response)
+        check = None if spec.head or spec.range is not None else dialect.read_checksum(response)
         return RemoteObject(self, request, response, retry, key, span, (meta, attributes), empty=spec.head, check=check)
 
     def _get_suffix(self, key: str, spec: GetSpec, wanted: Range) -> Op[Opened]:
@@ -312,25 +344,30 @@ class RemoteBackend:
 
     def get_range(self, key: str, start: int, end: int, into: Any, pin: Pin | None = None) -> Op[Any]:
         """Bytes ``start`` to ``end``, clipped; as ``Bytes``, or their number where they went ``into`` a buffer."""
-        retry = Retry(self.policy)
-        request = self.dialect.build_range(key, start, end)
+        dialect = self.dialect
         broke: BodyBroke | None = None
-        try:
-            response = yield from self.request(
-                request, COLLECT if into is None else INTO, into=into, retry=retry, resumable=True
-            )
-        except BodyBroke as exc:
-            broke = exc.with_traceback(None)
+        signed = self._forms.current(self, "range") if into is None else None
+        response: Any = None
+        if signed is not None:
+            response = yield Formed(self.client, signed.form, key, COLLECT, (start, end))
+        if response is None or not response.answered:
+            request = dialect.build_range(key, start, end)
+            retry = Retry(self.policy)
+            sink, ahead = COLLECT if into is None else INTO, self._sent(request, signed, response)
+            try:
+                response = yield from self.request(request, sink, into=into, retry=retry, resumable=True, ahead=ahead)
+            except BodyBroke as exc:
+                broke = exc.with_traceback(None)
         if pin is not None:
             pin.check(self.name, key, (response if broke is None else broke.response).header("etag"))
         if broke is not None:
             response = broke.response
-            start, end = self.dialect.check_range(response, start, end, sliced=response.sliced)
+            start, end = dialect.check_range(response, start, end, sliced=response.sliced)
             e_tag = response.header("etag")
             del response
             pieces = yield from fetch_rest(self, request, start, end, e_tag, broke, retry, into)
             return b"".join(pieces) if into is None else end - start
-        first, last = self.dialect.check_range(response, start, end, sliced=response.sliced)
+        first, last = dialect.check_range(response, start, end, sliced=response.sliced)
         if into is not None:
             if response.received != last - first:
                 raise short_body(self.name, key, response.received, last - first)
@@ -376,7 +413,13 @@ class RemoteBackend:
         """Write an object in one request."""
         if self.dialect.update_by_version and spec.mode == "update" and spec.version is None and spec.e_tag is not None:
             spec = yield from self._name_version(key, spec, spec.e_tag)
-        response = yield from self.request(self.dialect.build_put(key, body, spec))
+        signed = self._forms.current(self, "put") if spec.is_plain and _is_small(body) else None
+        response: Any = None
+        if signed is not None:
+            response = yield Formed(self.client, signed.form, key, COLLECT, None, body[0])
+        if response is None or not response.answered:
+            request = self.dialect.build_put(key, body, spec)
+            response = yield from self.request(request, ahead=self._sent(request, signed, response))
         return self.dialect.read_put(response)
 
     def _name_version(self, key: str, spec: PutSpec, e_tag: str) -> Op[PutSpec]:
@@ -410,6 +453,11 @@ class RemoteBackend:
         for outcome in (yield from self.delete([from_])):
             if outcome is not None:
                 raise outcome
+
+
+def _is_small(body: Sequence[Buffer]) -> bool:
+    """Whether it is one buffer that may be hashed here and now."""
+    return len(body) == 1 and memoryview(body[0]).nbytes <= _HASH_INLINE_BYTES
 
 
 def _body_if_checked(request: Request, response: Any) -> Any:

@@ -42,9 +42,9 @@ class RemoteObject:
     def __init__(
         self,
         backend: RemoteBackend,
-        request: Request,
+        request: Request | None,
         response: Any,
-        retry: Retry,
+        retry: Retry | None,
         key: str,
         span: tuple[int, int],
         said: tuple[ObjectMeta, dict[str, str]] | None,
@@ -52,7 +52,9 @@ class RemoteObject:
         empty: bool = False,
         check: Checksum | None = None,
     ) -> None:
-        """``said``: meta and attributes, or ``None`` where they are still to be read from the response.
+        """``request``, ``retry``: what the object was asked for with, and its budget, where they are known already.
+
+        ``said``: meta and attributes, or ``None`` where they are still to be read from the response.
 
         ``check``: what the whole body must come to, or ``None`` where that is not known.
         """
@@ -144,10 +146,9 @@ class RemoteObject:
             check.verify(self._backend.name, self._key)
 
     def _collect_rest(self, start: int, end: int, broke: BodyBroke) -> Op[Any]:
+        request, retry = self._asked()
         e_tag = self.meta["e_tag"]
-        body = b"".join(
-            (yield from fetch_rest(self._backend, self._request, start, end, e_tag, broke, self._retry, None))
-        )
+        body = b"".join((yield from fetch_rest(self._backend, request, start, end, e_tag, broke, retry, None)))
         if len(body) != end - start:
             raise short_body(self._backend.name, self._key, len(body), end - start)
         if self._check is not None:
@@ -211,16 +212,25 @@ class RemoteObject:
                 raise short_body(self._backend.name, self._key, self._position - start, end - start)
         return done
 
+    def _asked(self) -> tuple[Request, Retry]:
+        """What the object was asked for with, and the budget of tries. Made here where it was not needed so far: most bodies do not break."""
+        if self._request is None:
+            self._request = self._backend.dialect.build_get(self._key, PLAIN_GET)
+        if self._retry is None:
+            self._retry = Retry(self._backend.policy)
+        return self._request, self._retry
+
     def _reopen(self, failure: AttemptFailed) -> Op[None]:
         """Continue where the broken response ended."""
         backend = self._backend
         e_tag = self.meta["e_tag"]  # read before the response that says it is replaced
+        first, retry = self._asked()
         if failure.received:
-            self._retry.progressed()
-        yield from before_resume(backend, self._request, e_tag, failure, self._retry)
+            retry.progressed()
+        yield from before_resume(backend, first, e_tag, failure, retry)
         end = self.range[1]
-        request = backend.dialect.build_resume(self._request, self._position, end, e_tag)
-        response = yield from backend.request(request, STREAM, retry=self._retry)
+        request = backend.dialect.build_resume(first, self._position, end, e_tag)
+        response = yield from backend.request(request, STREAM, retry=retry)
         try:
             backend.dialect.check_resume(response, self._position, end, e_tag)
         except BaseException:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from obstore._config.client import check_proxy
 from obstore._config.proxy import proxy_of, without_proxy
-from obstore._engine import Bulk, Client, lifecycle
+from obstore._engine import Bulk, Client, Form, lifecycle
 from obstore._engine._core import curl_info
 from obstore.exceptions import GenericError, NotSupportedError
 
@@ -71,6 +71,10 @@ class ClientHandle:
     def bulk(self, **options: Any) -> Bulk:
         """Many small reads at once; the options are those of `Bulk`."""
         return Bulk(self.engine_client(), **options)
+
+    def form(self, form: Any) -> Form:
+        """A dialect's form as the engine has it."""
+        return Form(form)
 
     def limited(self, connections: int, pace: tuple[float, str] | None = None) -> ClientHandle:
         """A handle of the same options whose requests, all together, use so many connections, and keep a pace.

@@ -30,6 +30,7 @@ cdef class Runner:
     cdef int _finish(self, Task task, object result, object error) except -1
     cdef object _usable_queue(self)
     cdef object _submit(self, Task task, object effect, bint inline)
+    cdef object _submit_form(self, Task task, object effect)
     cdef bint _await_outcome(self, Task task, object effect) except -1
     cdef bint _await_body(self, Task task, object effect) except -1
     cdef int _attach(self, Task task, object transfer, object queue, object reader) except -1

@@ -23,13 +23,14 @@ from obstore._effects import (
     Fill,
     Flight,
     Fork,
+    Formed,
     Join,
     Outcome,
     Read,
     Send,
     Sleep,
 )
-from obstore._engine import Transfer, submit
+from obstore._engine import Transfer, submit, submit_form
 from obstore._engine._core import HEAD as _HEAD
 from obstore._engine.lifecycle import after_fork_in_child
 
@@ -43,12 +44,14 @@ SHIELD_SECONDS = 5.0
 
 cdef int HEAD = _HEAD
 cdef type SEND = Send
+cdef type FORMED = Formed
 cdef type READ = Read
 cdef type COLLECT = Collect
 cdef type FILL = Fill
 cdef type OUTCOME = Outcome
 cdef type TRANSFER = Transfer
 cdef object SUBMIT = submit
+cdef object SUBMIT_FORM = submit_form
 
 
 cdef class Task:
@@ -166,6 +169,10 @@ cdef class Runner:
         if kind is SEND:
             task.effect = effect
             task.waiting = self._submit(task, effect, self.inline)
+            return False
+        if kind is FORMED:
+            task.effect = effect
+            task.waiting = self._submit_form(task, effect)
             return False
         if kind is READ or kind is COLLECT or kind is FILL:
             return not self._await_body(task, effect)
@@ -302,6 +309,19 @@ cdef class Runner:
             inline,
         )
 
+    cdef object _submit_form(self, Task task, effect):
+        return SUBMIT_FORM(
+            self._usable_queue(),
+            effect.client.engine_client(),
+            task,
+            effect.form,
+            effect.key,
+            effect.content,
+            effect.sink,
+            effect.span,
+            self.inline,
+        )
+
     cdef bint _await_outcome(self, Task task, effect) except -1:
         """Whether the task has to wait; if not, the transfer has ended well. Raises its failure."""
         transfer = effect.response
@@ -407,6 +427,10 @@ cdef class Runner:
                         return 0
                     if not transfer.ok and transfer.status < 300:
                         failure = failure_of(transfer)
+                value = transfer
+            elif kind is FORMED:
+                if not ended and not transfer.events & HEAD:
+                    return 0
                 value = transfer
             elif ended:
                 value, failure = _body_of(transfer, effect)

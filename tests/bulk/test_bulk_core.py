@@ -419,7 +419,7 @@ def test_signing_form_of_puts_signs_as_the_signer_does() -> None:
 def test_azure_form_is_what_shared_key_signs() -> None:
     store = AzureStore("box", account_name="acc", account_key=base64.b64encode(b"secret").decode())
     dialect, cred = store._backend.dialect, store._backend.source.current(0.0)
-    form = dialect.bulk_put_form(cred, 1_700_000_000.0, obs._types.PutSpec(attributes={"Content-Type": "a/b"}))
+    form = dialect.write_form(cred, 1_700_000_000.0, obs._types.PutSpec(attributes={"Content-Type": "a/b"}))
     assert form.signing is not None
     path = f"{form.path}k%20y"
     text = form.signing.before.replace(sigv4_form.MARK_LENGTH, "7") + path + form.signing.after
@@ -433,7 +433,7 @@ def test_google_form_describes_the_object_in_its_body() -> None:
     store = GCSStore("box", prefix='p"q', bearer_token="t")
     dialect, cred = store._backend.dialect, store._backend.source.current(0.0)
     spec = obs._types.PutSpec(attributes={"Content-Type": "a/b", "n": 'v"'})
-    form = dialect.bulk_put_form(cred, 0.0, spec)
+    form = dialect.write_form(cred, 0.0, spec)
     head, tail = form.body
     described = head.split("\r\n\r\n")[1].rpartition("\r\n--")[0]
     values = {sigv4_form.MARK_KEY: "key", sigv4_form.MARK_CHECK: "AAAAAA=="}
@@ -448,5 +448,5 @@ def test_google_form_describes_the_object_in_its_body() -> None:
     }
     assert tail.strip().strip("-") in form.headers[0][1]
     assert "Bearer" not in repr(form)
-    create = dialect.bulk_put_form(cred, 0.0, obs._types.PutSpec(mode="create"))
+    create = dialect.write_form(cred, 0.0, obs._types.PutSpec(mode="create"))
     assert "ifGenerationMatch=0" in create.suffix
