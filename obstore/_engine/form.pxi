@@ -33,15 +33,6 @@ cdef class Form:
         raise TypeError("a form cannot be pickled: it holds a signing key")
 
 
-cdef const char *_key_text(str key) except NULL:
-    """Borrowed: valid while the ``str`` lives."""
-    cdef Py_ssize_t size
-    cdef const char *text = PyUnicode_AsUTF8AndSize(key, &size)
-    if memchr(text, 0, <size_t>size) != NULL:
-        raise ValueError("the key holds a NUL")
-    return text
-
-
 cdef ob_form *_make_form(form) except NULL:
     """The form as the C core has it; the caller frees it."""
     cdef ob_form_spec spec

@@ -526,7 +526,7 @@ def submit(
 
 
 def submit_form(
-    Queue queue not None, Client client not None, waiter, Form form not None, str key not None, content, int sink,
+    Queue queue not None, Client client not None, waiter, Form form not None, key, content, int sink,
     span=None, bint inline=False,
 ):
     """The same for a request made of a form and a key.
@@ -535,10 +535,16 @@ def submit_form(
         content: a contiguous buffer to be sent, pinned until END, or ``None``.
         sink: COLLECT or STREAM.
         span: first byte to read and the one after the last, for a range.
+
+    Returns:
+        The transfer; ``None`` where the C core cannot hold the key.
     """
+    cdef Py_ssize_t key_len
+    cdef const char *text = PyUnicode_AsUTF8AndSize(key, &key_len)
+    if memchr(text, 0, <size_t>key_len) != NULL:
+        return None
     cdef Transfer transfer = _new_transfer(client, waiter, sink)
     cdef ob_transfer *x = transfer._c_xfer
-    cdef const char *text = _key_text(key)
     cdef ob_iovec body
     cdef ob_iovec *sent = NULL
     cdef uint64_t start, stop

@@ -67,8 +67,10 @@ _CHANGES = 5
 _CHECKED = frozenset({"bulk_delete", "collection", "copy", "delete", "finish", "part", "rename"})
 # Failures that leave open whether the server acted.
 _PERHAPS_DONE = frozenset({500, 502, 504})
-# Refusals that an earlier try of the same request may be the reason of: it made, changed or moved what the request is about.
-_OWN_DOING = frozenset({304, 404, 409, 412})
+# Refusals that an earlier try of the same request may be the reason of: it made or changed what the request is about ...
+_OWN_DOING = frozenset({304, 409, 412})
+# ... or, where it is of one of these kinds, took it away.
+_TAKING_AWAY = frozenset({"delete", "finish", "rename"})
 # Failures that teach something about the requests to come.
 _LEARNING = frozenset({"adapt", "clock", "expired", "redirect"})
 
@@ -200,10 +202,10 @@ class RemoteBackend:
                 return response
             body = response.body()
             verdict = dialect.failed(request, response, body)
-            if response.resent:
+            if response.resent and not request.idempotent:
                 retry.note_lost()
             unclear = unclear or response.resent or status in _PERHAPS_DONE
-            if unclear and not request.idempotent and status in _OWN_DOING:
+            if unclear and not request.idempotent and _may_be_own_doing(request, status):
                 yield from self.after_failure(request, _answer_lost(status), retry, url)
             pause: float | None = None
             if verdict in ("retry", "throttled"):
@@ -469,6 +471,10 @@ def _answer_lost(status: int) -> AttemptFailed:
     """What becomes of a request that must not be repeated, but was, or failed in a way that leaves open what it did."""
     text = f"the answer to the first try was lost, and {status} to the next one may be what the first did"
     return AttemptFailed("interrupted", text, sent=True)
+
+
+def _may_be_own_doing(request: Request, status: int) -> bool:
+    return status in _OWN_DOING or (status == 404 and request.operation in _TAKING_AWAY)
 
 
 def _is_unsatisfied(response: Response) -> bool:

@@ -173,7 +173,7 @@ cdef class Runner:
         if kind is FORMED:
             task.effect = effect
             task.waiting = self._submit_form(task, effect)
-            return False
+            return task.waiting is None  # nothing was sent, and ``task.result`` is None
         if kind is READ or kind is COLLECT or kind is FILL:
             return not self._await_body(task, effect)
         if kind is Call:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import obstore as obs
+from obstore import RawKey
 from obstore._ops import formed
 from obstore._ops.remote import RemoteBackend
 from obstore.store import AzureStore, GCSStore, S3Store
@@ -24,7 +25,19 @@ from tests.servers.scripted import Reply, Request, ScriptedServer
 NOW = 1_700_000_000.25
 MODIFIED = "Sun, 06 Nov 1994 08:49:37 GMT"
 QUICK = {"backoff": {"init_backoff": timedelta(milliseconds=5), "max_backoff": timedelta(milliseconds=20)}}
-KEYS = ("plain", "a/b c", "ü€/𝄞", "%41+&=?#;", "..", "a//b/./c", "'\"<>\\^`{|}", "tab\u00a0", "x" * 900)
+KEYS = (
+    RawKey("/raw\x01\x00/"),
+    RawKey("../\x7f\n"),
+    "plain",
+    "a/b c",
+    "ü€/𝄞",
+    "%41+&=?#;",
+    "..",
+    "a//b/./c",
+    "'\"<>\\^`{|}",
+    "tab\u00a0",
+    "x" * 900,
+)
 
 Make = Callable[[str], Any]
 
