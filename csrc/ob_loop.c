@@ -63,10 +63,10 @@ struct ob_loop {
   int64_t now_us;
   int64_t next_deadline_us;
   long applied_connections;
-  int timer_fd; /* while somebody waits for a token, since multi_poll knows milliseconds only; -1: none */
-  int vain_spins,
-      spins_left_out;           /* spins in vain, one after the other, and waits to be slept through before the next */
-  bool removed;                 /* a handle went since the last perform: its connection may want to be closed */
+  int timer_fd;       /* while somebody waits for a token, since multi_poll knows milliseconds only; -1: none */
+  int vain_spins;     /* one after the other */
+  int spins_left_out; /* waits to be slept through before the next */
+  bool removed;       /* a handle went since the last perform: its connection may want to be closed */
   ob_easy *easies[EASIES_KEPT]; /* between two transfers */
   size_t n_easies;
   char broken[128]; /* why the multi failed; "" while it works */
@@ -244,7 +244,8 @@ static bool take_easy(ob_loop *loop, ob_transfer *x) {
   return shaped;
 }
 
-/* `whole`: the transfer went well, so the handle is as good for the next one of its kind. */
+/* `whole`: the transfer went well, so the handle is as good for the next one of its kind. It keeps a pointer to header lines that are
+ * about to go: take_easy is always followed by new ones. */
 static void give_easy(ob_loop *loop, ob_transfer *x, bool whole) {
   ob_easy *easy = x->easy;
   x->easy = NULL;

@@ -311,6 +311,7 @@ class Form:
     @property
     def method(self) -> str: ...
 
+@disjoint_base
 class Bulk:
     def __new__(
         cls,
