@@ -114,8 +114,8 @@ static size_t begin_body(ob_transfer *x, size_t len) {
 static size_t on_header(char *line, size_t size, size_t n, void *argument) {
   ob_transfer *x = transfer_of(argument);
   size_t len = size * n;
-  x->moved_us = ob_loop_now_onloop(loop_of(x)); /* near enough: there are many lines */
-  if (x->headed) return len;                    /* a trailer */
+  x->moved_us = ob_now_us();
+  if (x->headed) return len; /* a trailer */
   if (len >= 5 && memcmp(line, "HTTP/", 5) == 0) {
     ob_headers_clear(&x->received);
     parse_status_line(x, line, len);

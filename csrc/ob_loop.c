@@ -268,10 +268,6 @@ static void expect_deadline(ob_loop *loop, ob_transfer *x) {
   }
 }
 
-int64_t ob_loop_now_onloop(const ob_loop *loop) {
-  return loop->now_us;
-}
-
 void ob_loop_head_held_onloop(ob_loop *loop, ob_transfer *x) {
   x->head_due_us = x->moved_us + OB_COALESCE_US;
   if (x->head_due_us < loop->next_deadline_us) loop->next_deadline_us = x->head_due_us;

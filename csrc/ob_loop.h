@@ -40,8 +40,6 @@ bool ob_loop_join(ob_loop *loop, int64_t deadline_us);
 bool ob_loop_closed(ob_loop *loop);
 /* Any thread. */
 uint64_t ob_loop_wakeups(ob_loop *loop);
-/* Loop thread: when the current turn began. What a callback sees happened since the turn before. */
-int64_t ob_loop_now_onloop(const ob_loop *loop);
 /* Loop thread: publish these events of x after the current perform. */
 void ob_loop_ready_onloop(ob_loop *loop, ob_transfer *x, int events);
 /* Loop thread: the head of x is held back for its body; see OB_COALESCE_US. */

@@ -202,7 +202,7 @@ class RemoteBackend:
                 return response
             body = response.body()
             verdict = dialect.failed(request, response, body)
-            if response.resent and not request.idempotent:
+            if response.resent:
                 retry.note_lost()
             unclear = unclear or response.resent or status in _PERHAPS_DONE
             if unclear and not request.idempotent and _may_be_own_doing(request, status):

@@ -32,13 +32,13 @@ typedef struct answer {
 } answer;
 
 /* From memory of exactly the size, for the sanitizer's sake. */
-static bool give(size_t (*callback)(char *, size_t, size_t, void *), const uint8_t *data, size_t len, ob_transfer *x) {
+static bool give(size_t (*callback)(char *, size_t, size_t, void *), const uint8_t *data, size_t len, ob_easy *easy) {
   char *copy = malloc(len > 0 ? len : 1);
   EXPECT(copy != NULL);
   memcpy(copy, data, len);
-  size_t taken = callback(copy, 1, len, x);
+  size_t taken = callback(copy, 1, len, easy);
   free(copy);
-  EXPECT(taken == len || x->verdict_set);
+  EXPECT(taken == len || easy->transfer->verdict_set);
   return taken == len;
 }
 
@@ -123,6 +123,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if ((how & 16) != 0) ob_transfer_set_slice(x, more % 16, 1 + more / 16);
   if ((how & 32) != 0) ob_transfer_set_digest(x, OB_DIGEST_AUTO);
   if ((how & 64) != 0) EXPECT(ob_transfer_add_header(x, "range", 5, "bytes=2-9", 9) == 0);
+  ob_easy easy = {.transfer = x};
+  x->easy = &easy;
+  x->shape = ob_transfer_shape(x);
   atomic_store(&x->state, OB_XFER_ACTIVE);
 
   answer a = {x, data + 2, 0};
@@ -133,7 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t len = end != NULL ? (size_t)(end - line) + 1 : size - at;
     if (len >= 5 && memcmp(line, "HTTP/", 5) == 0) a.last_block = line + len, a.last_len = 0;
     bool empty = len <= 2 && (line[0] == '\r' || line[0] == '\n');
-    alive = give(on_header, line, len, x);
+    alive = give(on_header, line, len, &easy);
     at += len;
     if (!alive) break;
     a.last_len = (size_t)(data + at - a.last_block);
@@ -143,13 +146,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   while (alive && ended && !is_head_request(x) && at < size) {
     size_t len = 1 + (how * 7 + at) % 23;
     if (len > size - at) len = size - at;
-    alive = give(on_body, data + at, len, x);
+    alive = give(on_body, data + at, len, &easy);
     at += len;
   }
   /* Trailers are nobody's. */
-  if (alive && x->headed) EXPECT(give(on_header, (const uint8_t *)"etag: late\r\n", 12, x));
+  if (alive && x->headed) EXPECT(give(on_header, (const uint8_t *)"etag: late\r\n", 12, &easy));
   if (alive && x->headed) check_headers(&a);
   atomic_store(&x->state, OB_XFER_DONE); /* as after END */
+  x->easy = NULL;
   check_body(x, sink);
   ob_transfer_unref(x);
   ob_listxml_free(parser);
