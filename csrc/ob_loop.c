@@ -14,10 +14,10 @@
 #define MEMORY_TICK_US 20000
 #define OB_STREAMS_PER_CONNECTION 16L /* HTTP/2 and HTTP/3 */
 #define EASIES_KEPT OB_LOOP_TRANSFERS
-#define EASIES_COMPARED 8     /* with what is to be sent: mostly the first one fits */
-#define SPIN_US 60            /* what comes so soon is looked for instead of slept for */
-#define SPIN_TRANSFERS 1      /* more of them share the price of a sleep */
-#define SPINS_LEFT_OUT_LOG2 7 /* of waits that are slept through after one in vain: doubled each time, up to this */
+#define EASIES_COMPARED 8       /* with what is to be sent: mostly the first one fits */
+#define SPIN_US 60              /* what comes so soon is looked for instead of slept for */
+#define SPIN_SOURCE_BYTES 65536 /* what is longer is on its way for a while */
+#define SPINS_LEFT_OUT_LOG2 7   /* of waits that are slept through after one in vain: doubled each time, up to this */
 
 ob_counter ob_live_easies;
 
@@ -673,10 +673,17 @@ static bool has_posts(ob_loop *loop) {
   return has;
 }
 
+/* One transfer, and its answer may begin at any moment. More of them share the price of a sleep; a body is better read in large pieces,
+ * which gather while we sleep. */
+static bool awaits_an_answer(const ob_loop *loop) {
+  const ob_transfer *x = loop->attached;
+  return loop->n_attached == 1 && !x->headed && x->source_bytes <= SPIN_SOURCE_BYTES;
+}
+
 /* Falling asleep and being woken takes longer than a server next door takes for a small answer. So a wait begins with looking, for
  * as long as it takes to see that this server is not as close; the next waits are then slept through. True: something came. */
 static bool spin(ob_loop *loop, ob_curl_waitfd *fds, unsigned int n, int64_t limit_us, int *n_ready) {
-  if (loop->n_attached == 0 || loop->n_attached > SPIN_TRANSFERS) return false;
+  if (!awaits_an_answer(loop)) return false;
   if (loop->spins_left_out > 0) {
     loop->spins_left_out--;
     return false;
