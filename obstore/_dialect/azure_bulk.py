@@ -1,4 +1,4 @@
-"""What bulk transfers need of Azure: requests alike but for key and body."""
+"""Requests of Azure that are alike but for key and body."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["AzureBulk"]
 
 
 class AzureBulk:
-    """The part of `AzureDialect` that bulk transfers use."""
+    """The part of `AzureDialect` that makes forms."""
 
     clock_offset: float
     endpoint: str

@@ -1,4 +1,4 @@
-"""What bulk transfers need of Google Cloud Storage: requests alike but for key and body."""
+"""Requests of Google Cloud Storage that are alike but for key and body."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["GCSBulk"]
 
 
 class GCSBulk:
-    """The part of `GCSDialect` that bulk transfers use."""
+    """The part of `GCSDialect` that makes forms."""
 
     endpoint: str
     _object_path: str

@@ -1,5 +1,5 @@
 # ruff: noqa: SLF001 - dialects that copy from one another are of the same class
-"""What bulk transfers need of S3: requests alike but for their keys, copies from other buckets, lists of parts."""
+"""Requests of S3 that are alike but for key and body, and what else bulk transfers need: copies from other buckets, lists of parts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNSIGNED_NAMES = frozenset(
 
 
 class S3Bulk:
-    """The part of `S3Dialect` that bulk transfers use."""
+    """The part of `S3Dialect` that makes forms, and that bulk transfers use."""
 
     list_strip: str
     clock_offset: float

@@ -308,8 +308,6 @@ class BulkItem:
 @disjoint_base
 class Form:
     def __new__(cls, form: Any) -> Self: ...
-    @property
-    def method(self) -> str: ...
 
 @disjoint_base
 class Bulk:

@@ -14,16 +14,11 @@ cdef class Form:
 
     Args:
         form: a `RequestForm` of the dialect.
-
-    Attributes:
-        method: in upper case.
     """
 
     cdef ob_form *_c_form
-    cdef readonly str method
 
     def __cinit__(self, form not None):
-        self.method = form.method
         self._c_form = _make_form(form)
 
     def __dealloc__(self):

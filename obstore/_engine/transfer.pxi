@@ -548,7 +548,8 @@ def submit_form(
     cdef ob_iovec body
     cdef ob_iovec *sent = NULL
     cdef uint64_t start, stop
-    cdef char lines[64]
+    cdef char value[64]
+    cdef int value_len
     if content is not None:
         transfer._c_views = <Py_buffer *>PyMem_Malloc(sizeof(Py_buffer))
         if transfer._c_views == NULL:
@@ -561,8 +562,10 @@ def submit_form(
     _check_text(ob_form_fill(form._c_form, x, text, sent), "request")
     if span is not None:
         start, stop = span
-        n = snprintf(lines, sizeof(lines), "bytes=%llu-%llu", <unsigned long long>start, <unsigned long long>(stop - 1))
-        _check_text(ob_transfer_add_header(x, "range", 5, lines, <size_t>n), "range")
+        value_len = snprintf(
+            value, sizeof(value), "bytes=%llu-%llu", <unsigned long long>start, <unsigned long long>(stop - 1)
+        )
+        _check_text(ob_transfer_add_header(x, "range", 5, value, <size_t>value_len), "range")
         ob_transfer_set_slice(x, start, stop - start)
     if sink == SINK_STREAM:
         ob_transfer_sink_stream(x, 0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from obstore._effects import Cancel, Fork, Op
+from obstore._effects import Op
 from obstore._ops import args
-from obstore._ops.forks import settle
+from obstore._ops.forks import perform
 from obstore._types import Backend
 from obstore.exceptions import NotFoundError
 
@@ -29,7 +29,7 @@ def _delete(backend: Backend, keys: list[str], missing_ok: bool | None) -> Op[No
     tolerant = not backend.missing_is_error if missing_ok is None else missing_ok
     if missing_ok is False and not backend.missing_is_error:
         # The service does not tell a missing key from a deleted one: ask first.
-        yield from _each([backend.head(key, None) for key in keys], backend.delete_concurrency)
+        yield from perform([backend.head(key, None) for key in keys], backend.delete_concurrency)
     size = backend.delete_batch
     batches = [keys[start : start + size] for start in range(0, len(keys), size)]
     outcomes: list[list[Exception | None]] = [[] for _ in batches]
@@ -37,7 +37,7 @@ def _delete(backend: Backend, keys: list[str], missing_ok: bool | None) -> Op[No
     def one(index: int) -> Op[None]:
         outcomes[index] = yield from backend.delete(batches[index])
 
-    yield from _each([one(index) for index in range(len(batches))], backend.delete_concurrency)
+    yield from perform([one(index) for index in range(len(batches))], backend.delete_concurrency)
     errors = [error for batch in outcomes for error in batch if error is not None]
     if tolerant:
         errors = [error for error in errors if not isinstance(error, NotFoundError)]
@@ -47,24 +47,6 @@ def _delete(backend: Backend, keys: list[str], missing_ok: bool | None) -> Op[No
             raise errors[0]
         finally:
             errors.clear()  # its traceback holds this frame
-
-
-def _each(ops: Sequence[Op[Any]], limit: int) -> Op[None]:
-    """Perform them all, up to ``limit`` at once; the first failure ends the others and is raised."""
-    if len(ops) == 1:
-        yield from ops[0]
-        return
-    running: list[Any] = []
-    try:
-        for op in ops:
-            running.append((yield Fork(op)))
-            yield from settle(running, limit)
-        yield from settle(running, 1)
-    except GeneratorExit:
-        raise
-    except BaseException:
-        yield Cancel(running)
-        raise
 
 
 def copy(backend: Backend, from_: Any, to: Any, overwrite: Any) -> Op[None]:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from obstore._effects import Cancel, Fork, Op
-from obstore._ops.forks import settle
+from obstore._effects import Op
+from obstore._ops.forks import perform
 from obstore._types import Backend, Pin
 from obstore.exceptions import IntegrityError
 
@@ -267,14 +267,5 @@ def _in_pieces(start: int, stop: int, piece: Callable[[int, int], Op[None]]) -> 
     if stop - start < 2 * PIECE_BYTES:
         yield from piece(start, stop)
         return
-    running: list[Any] = []
-    try:
-        for first in range(start, stop, PIECE_BYTES):
-            running.append((yield Fork(piece(first, min(first + PIECE_BYTES, stop)))))
-            yield from settle(running, PIECES_AT_ONCE)
-        yield from settle(running, 1)
-    except GeneratorExit:
-        raise
-    except BaseException:
-        yield Cancel(running)
-        raise
+    pieces = (piece(first, min(first + PIECE_BYTES, stop)) for first in range(start, stop, PIECE_BYTES))
+    yield from perform(pieces, PIECES_AT_ONCE)

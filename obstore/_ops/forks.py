@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from obstore._effects import Cancel, Fork, Join, Op, Sleep
@@ -32,6 +33,21 @@ def begin_upload(start: Op[Any]) -> Op[Any]:
 
 def _pause(seconds: float) -> Op[None]:
     yield Sleep(seconds)
+
+
+def perform(ops: Iterable[Op[Any]], limit: int) -> Op[None]:
+    """Perform operations, up to ``limit`` at once; the first failure ends the others and is raised."""
+    running: list[Any] = []
+    try:
+        for op in ops:
+            running.append((yield Fork(op)))
+            yield from settle(running, limit)
+        yield from settle(running, 1)
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield Cancel(running)
+        raise
 
 
 def settle(running: list[Any], limit: int) -> Op[None]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
-from obstore._effects import Cancel, Fork, Op
+from obstore._effects import Op
 from obstore._ops import args
-from obstore._ops.forks import settle
+from obstore._ops.forks import perform
 from obstore._types import Backend, ObjectMeta, Opened, Scatter
 
 DEFAULT_COALESCE = 1024 * 1024
@@ -163,16 +163,9 @@ def _get_ranges(plan: RangePlan) -> Op[list[Any]]:
     if len(plan.merged) == 1:
         yield from fetch(0)
         return results
-    running: list[Any] = []
     try:
-        for index in range(len(plan.merged)):
-            running.append((yield Fork(fetch(index))))
-            yield from settle(running, RANGES_CONCURRENCY)
-        yield from settle(running, 1)
-    except GeneratorExit:
-        raise
+        yield from perform((fetch(index) for index in range(len(plan.merged))), RANGES_CONCURRENCY)
     except BaseException:
-        yield Cancel(running)
         results.clear()  # the error's traceback holds this frame
         raise
     return results

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from obstore._effects import LIST, Cancel, Fork, Op
-from obstore._ops.forks import settle
+from obstore._effects import LIST, Op
+from obstore._ops.forks import perform
 from obstore._types import ListPage, ObjectMeta
 from obstore.exceptions import BaseError, GenericError
 
@@ -64,17 +64,7 @@ class Walk:
         if len(wanted) == 1:
             yield from ask(wanted[0])
         else:
-            running: list[Any] = []
-            try:
-                for index in wanted:
-                    running.append((yield Fork(ask(index))))
-                    yield from settle(running, _CONCURRENCY + 1)  # raises what failed already
-                yield from settle(running, 1)
-            except GeneratorExit:
-                raise
-            except BaseException:
-                yield Cancel(running)
-                raise
+            yield from perform((ask(index) for index in wanted), _CONCURRENCY + 1)
         for index in sorted(found, reverse=True):
             stack[index : index + 1] = found[index]
 

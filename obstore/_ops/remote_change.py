@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from obstore._effects import Cancel, Fork, Op, Request, Sleep
-from obstore._ops.forks import begin_upload, settle
+from obstore._ops.forks import begin_upload, perform, settle
 from obstore._ops.remote_upload import start_upload
 from obstore._ops.retry import Retry, is_unclear
 from obstore._types import PutSpec
@@ -36,17 +36,7 @@ def delete(backend: RemoteBackend, keys: Sequence[str]) -> Op[list[Exception | N
     def one(index: int) -> Op[None]:
         outcomes[index] = yield from _delete_one(backend, keys[index])
 
-    running: list[Any] = []
-    try:
-        for index in range(len(keys)):
-            running.append((yield Fork(one(index))))
-            yield from settle(running, backend.delete_concurrency)
-        yield from settle(running, 1)
-    except GeneratorExit:
-        raise
-    except BaseException:
-        yield Cancel(running)
-        raise
+    yield from perform((one(index) for index in range(len(keys))), backend.delete_concurrency)
     return outcomes
 
 

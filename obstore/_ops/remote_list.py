@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Ahead:
-    """A request sent before its answer was needed, by `begin_page`. Whoever does not finish it cancels it."""
+    """A request sent already: before its answer was needed, by `begin_page`, or made of a form. Whoever does not finish it cancels it."""
 
     __slots__ = ("_transfer", "cred", "offset", "request", "sent_at", "url")
 

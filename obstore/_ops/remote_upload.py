@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from obstore._effects import Call, Cancel, Fork, Op, Request
-from obstore._ops.forks import settle
+from obstore._effects import Call, Op, Request
+from obstore._ops.forks import perform
 from obstore._ops.retry import is_unclear
 from obstore._types import Buffer, PartPair, PutResult, PutSpec
 from obstore.exceptions import BaseError, NotFoundError
@@ -54,16 +54,8 @@ class RemoteUpload:
         ]
         assert dialect.prepare_pair is not None
         yield Call(dialect.prepare_pair, *requests)
-        running: list[Any] = []
-        try:
-            for index, request in enumerate(requests):
-                running.append((yield Fork(self._send_part(number + index, request, is_prepared=True))))
-            yield from settle(running, 1)
-        except GeneratorExit:
-            raise
-        except BaseException:
-            yield Cancel(running)
-            raise
+        sending = (self._send_part(number + index, each, is_prepared=True) for index, each in enumerate(requests))
+        yield from perform(sending, len(requests) + 1)
 
     def _send_part(self, number: int, request: Request, *, is_prepared: bool = False) -> Op[None]:
         response = yield from self._backend.request(request, is_prepared=is_prepared)

@@ -47,63 +47,48 @@ def fetch_rest(
     Returns:
         The pieces, the first included; empty where they went ``into`` memory.
     """
+    dialect = backend.dialect
+    position = start
     pieces: list[Any] = []
     try:
-        yield from _fetch_rest(backend, request, start, end, e_tag, broke, retry, into, pieces)
+        while True:
+            if into is None:
+                pieces.append(broke.response.take_body())
+                got = len(pieces[-1])
+            else:
+                got = broke.received
+            broke.response = broke.failure.response = None
+            position += got
+            if got:
+                retry.progressed()
+            if position >= end:
+                return pieces
+            yield from before_resume(backend, request, e_tag, broke.failure, retry)
+            follow_up = dialect.build_resume(request, position, end, e_tag)
+            again: BodyBroke | None = None
+            try:
+                response = yield from backend.request(
+                    follow_up,
+                    COLLECT if into is None else INTO,
+                    into=_behind(into, position - start, end - start),
+                    retry=retry,
+                    resumable=True,
+                )
+            except BodyBroke as exc:
+                again = exc.with_traceback(None)
+                response = exc.response
+            dialect.check_resume(response, position, end, e_tag)
+            if again is not None:
+                broke = again
+                continue
+            if response.received != end - position:
+                raise short_body(backend.name, request.key or "", position - start + response.received, end - start)
+            if into is None:
+                pieces.append(response.body())
+            return pieces
     except BaseException:
         pieces.clear()  # the error keeps this frame
         raise
-    return pieces
-
-
-def _fetch_rest(
-    backend: RemoteBackend,
-    request: Request,
-    start: int,
-    end: int,
-    e_tag: str | None,
-    broke: BodyBroke,
-    retry: Retry,
-    into: memoryview | Scatter | None,
-    pieces: list[Any],
-) -> Op[None]:
-    dialect = backend.dialect
-    position = start
-    while True:
-        if into is None:
-            pieces.append(broke.response.take_body())
-            got = len(pieces[-1])
-        else:
-            got = broke.received
-        broke.response = broke.failure.response = None
-        position += got
-        if got:
-            retry.progressed()
-        if position >= end:
-            return
-        yield from before_resume(backend, request, e_tag, broke.failure, retry)
-        follow_up = dialect.build_resume(request, position, end, e_tag)
-        again: BodyBroke | None = None
-        try:
-            response = yield from backend.request(
-                follow_up,
-                COLLECT if into is None else INTO,
-                into=_behind(into, position - start, end - start),
-                retry=retry,
-                resumable=True,
-            )
-        except BodyBroke as exc:
-            again = exc.with_traceback(None)
-            response = exc.response
-        dialect.check_resume(response, position, end, e_tag)
-        if again is not None:
-            broke = again
-            continue
-        if response.received != end - position:
-            raise short_body(backend.name, request.key or "", position - start + response.received, end - start)
-        if into is None:
-            pieces.append(response.body())
-        return
 
 
 def before_resume(
